@@ -1,0 +1,35 @@
+"""Identifiers made here: time-ordered row identifiers and DICOM UIDs.
+
+Row identifiers are made by the client (ULID: 48 bits of milliseconds, 80 random bits, Crockford base 32), so a
+verb can be retried and rows of one time lie together in an index. UIDs follow PS3.5 B.2 (`2.25.` + a UUID).
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+import uuid
+
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
+
+
+def new_id() -> str:
+    """Return a fresh 26-character identifier that sorts by the time it was made."""
+    value = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
+    return _ALPHABET[value >> 125 & 31] + _ALPHABET[value >> 120 & 31] + "".join(
+        _PAIRS[value >> shift & 1023] for shift in range(110, -1, -10)
+    )
+
+
+def new_uid() -> str:
+    """Return a fresh DICOM UID of at most 44 characters (PS3.5 B.2)."""
+    return f"2.25.{uuid.uuid4().int}"
+
+
+def is_uid(text: str) -> bool:
+    """Tell whether `text` can be a UID (PS3.5 9.1): 1–64 characters, digits and dots only.
+
+    Leading zeros in a component are tolerated since scanners send them.
+    """
+    return 0 < len(text) <= 64 and all(part.isascii() and part.isdigit() for part in text.split("."))
