@@ -1,0 +1,361 @@
+"""The sections of `hilum.toml`: one frozen model each, every key with its meaning (docs/configuration.md prints them).
+
+Unknown keys are refused, so that a slip of the pen never becomes a silent default.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from hilum.core.event import EventName
+from hilum.settings.addresses import (
+    AeTitle,
+    Application,
+    Authority,
+    BindAddress,
+    Hl7Charset,
+    HostPort,
+    MllpAddress,
+    Name,
+    OptionalZoneName,
+    Seconds,
+    WebRoot,
+    ZoneName,
+    check_address,
+    host_and_port,
+)
+from hilum.settings.errors import SettingsError
+
+MIB = 1024 * 1024
+AcceptUnknown = Literal["none", "loopback"]
+Filler = Literal["auto", "hilum", "external"]
+DestinationKind = Literal["hl7", "dicom", "stow", "fhir", "webhook", "smtp", "file", "s3"]
+
+
+class Section(BaseModel):
+    """What all sections share: frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Door(Section):
+    """What every listening door has: where it listens, and how it is encrypted."""
+
+    bind: BindAddress = Field(description="`HOST:PORT` to listen on; port 0 takes any free one.")
+    tls: Literal["off", "server", "mutual"] = Field(
+        default="off",
+        description="`server` encrypts; `mutual` also wants a certificate that `ca` has signed from each client.",
+    )
+    cert: str = Field(default="tls/server.pem", description="Certificate chain, PEM; relative to the home.")
+    key: str = Field(default="tls/server.key", description="Private key, PEM; relative to the home.")
+    ca: str = Field(default="tls/ca.pem", description="Authorities that may sign a client's certificate, PEM.")
+    crl: str = Field(default="", description="Revocation list of clients' certificates, PEM; empty for none.")
+
+    @property
+    def listen(self) -> HostPort:
+        """The host and the port of `bind`."""
+        return host_and_port(self.bind)
+
+
+class HttpSettings(Door):
+    """The web door: pages, DICOMweb, FHIR, CDS Hooks, health and metrics."""
+
+    bind: BindAddress = Field(
+        default="127.0.0.1:8080", description="`HOST:PORT` to listen on; port 0 takes any free one."
+    )
+    public_url: WebRoot = Field(
+        default="",
+        description="Root of the links that Hilum sends to others; empty for `bind` itself. Set it behind a proxy.",
+    )
+    processes: int = Field(default=2, ge=1, le=64, description="How many processes answer HTTP.")
+    max_body_bytes: int = Field(default=16 * MIB, ge=1024, description="Largest request body, other than STOW-RS.")
+    stow_max_bytes: int = Field(default=4096 * MIB, ge=1024, description="Largest STOW-RS request.")
+
+    @property
+    def base_url(self) -> str:
+        """Root of absolute links, without a slash at its end."""
+        scheme = "http" if self.tls == "off" else "https"
+        return self.public_url or f"{scheme}://{self.bind}"
+
+
+class DicomPeer(Section):
+    """An application entity that may call, or is called by its title."""
+
+    ae_title: AeTitle = Field(description="Its AE title.")
+    address: BindAddress | None = Field(
+        default=None, description="Its `HOST:PORT`; where set, calls under this title must come from that host."
+    )
+    issuer: Authority = Field(default="", description="Issuer of patient IDs that come without one.")
+    charset: str = Field(
+        default="ISO_IR 192",
+        max_length=64,
+        description="Specific Character Set of the answers it gets, `\\` between values.",
+    )
+    zone: OptionalZoneName = Field(
+        default="", description="Time zone of its dates and times; empty for the facility's."
+    )
+
+
+class DicomSettings(Door):
+    """The DICOM door: C-ECHO, C-STORE, C-FIND, worklist and MPPS."""
+
+    bind: BindAddress = Field(
+        default="127.0.0.1:11112", description="`HOST:PORT` to listen on; port 0 takes any free one."
+    )
+    ae_title: AeTitle = Field(default="HILUM", description="AE title of this archive.")
+    accept_unknown: AcceptUnknown = Field(
+        default="none", description="`loopback` lets an AE that is no peer call from this machine."
+    )
+    check_called_ae: bool = Field(
+        default=True, description="Whether a call to another title than `ae_title` is rejected."
+    )
+    max_associations: int = Field(
+        default=100, ge=1, le=10_000, description="Associations at once; more are rejected for now."
+    )
+    max_pdu: int = Field(default=131_072, ge=4_096, le=16 * MIB, description="Largest PDU that is accepted, bytes.")
+    max_instance_bytes: int = Field(default=4096 * MIB, ge=MIB, description="Largest instance that is accepted.")
+    acse_timeout: Seconds = Field(default=30, description="Seconds to wait for an association request or release.")
+    dimse_timeout: Seconds = Field(default=60, description="Seconds to wait for the rest of a message.")
+    idle_timeout: Seconds = Field(default=300, description="Seconds an association may be silent before it is aborted.")
+    peer: tuple[DicomPeer, ...] = Field(default=(), description="The known application entities.")
+
+    @model_validator(mode="after")
+    def _titles_are_unique(self) -> Self:
+        _refuse_twice([peer.ae_title for peer in self.peer], "ae_title")
+        return self
+
+    def peer_named(self, ae_title: str) -> DicomPeer | None:
+        """The peer of this AE title, if it is configured."""
+        return next((peer for peer in self.peer if peer.ae_title == ae_title.strip()), None)
+
+
+class Hl7Peer(Section):
+    """A sending application: which orders it fills and how its messages are read."""
+
+    name: Application = Field(description="`MSH-3|MSH-4` of its messages.")
+    filler: Filler = Field(
+        default="auto",
+        description="Who numbers its orders; `auto`: whoever brings accession and Study Instance UID, else Hilum.",
+    )
+    authority: Authority = Field(default="", description="Assigning authority of identifiers that come without one.")
+    zone: OptionalZoneName = Field(
+        default="", description="Time zone of times without an offset; empty for the facility's."
+    )
+    charset: Hl7Charset | Literal[""] = Field(
+        default="",
+        description="How to read messages without MSH-18; empty: UTF-8 where the bytes are valid, else 8859/1.",
+    )
+    address: MllpAddress = Field(
+        default="",
+        description="`mllp://HOST:PORT` for deferred application acknowledgements; empty for the same connection.",
+    )
+    answer: Literal["orr", "ack"] = Field(
+        default="orr", description="Whether orders are answered by ORR/ORG/ORI or a plain ACK."
+    )
+
+
+class Hl7Settings(Door):
+    """The HL7 v2 door: MLLP."""
+
+    bind: BindAddress = Field(
+        default="127.0.0.1:2575", description="`HOST:PORT` to listen on; port 0 takes any free one."
+    )
+    accept_unknown: AcceptUnknown = Field(
+        default="none", description="`loopback` lets an application that is no peer send from this machine."
+    )
+    max_frame_bytes: int = Field(default=16 * MIB, ge=1024, description="Largest message.")
+    max_connections: int = Field(default=200, ge=1, le=10_000, description="Connections at once; more are closed.")
+    idle_timeout: Seconds = Field(default=3_600, description="Seconds a connection may be silent before it is closed.")
+    frame_timeout: Seconds = Field(default=60, description="Seconds from the first byte of a message to its last.")
+    peer: tuple[Hl7Peer, ...] = Field(default=(), description="The known sending applications.")
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        _refuse_twice([peer.name for peer in self.peer], "name")
+        return self
+
+    def peer_named(self, name: str) -> Hl7Peer | None:
+        """The peer of this `MSH-3|MSH-4`, if it is configured."""
+        return next((peer for peer in self.peer if peer.name == name), None)
+
+
+class DatabaseSettings(Section):
+    """Where the one truth is kept."""
+
+    url: str = Field(default="sqlite", repr=False, description="`sqlite` (a file in the home) or `postgresql://…`.")
+    pool: int = Field(default=10, ge=1, le=200, description="Connections each process keeps to PostgreSQL.")
+
+    @field_validator("url")
+    @classmethod
+    def _known_database(cls, url: str) -> str:
+        if url != "sqlite" and not url.startswith("postgresql://"):
+            raise ValueError('is neither "sqlite" nor postgresql://…')
+        return url
+
+
+class ArchiveSettings(Section):
+    """Where the bytes of images are kept."""
+
+    url: str = Field(default="file", description="`file` (a folder in the home) or `s3://bucket/prefix`.")
+    endpoint: WebRoot = Field(default="", description="Address of an S3 service that is not Amazon's.")
+    region: str = Field(default="us-east-1", max_length=64, description="Region of the bucket.")
+    access_key: SecretStr = Field(
+        default=SecretStr(""), description="Access key; better from a file or the environment."
+    )
+    access_key_file: str = Field(default="", description="File that holds the access key.")
+    secret_key: SecretStr = Field(
+        default=SecretStr(""), description="Secret key; better from a file or the environment."
+    )
+    secret_key_file: str = Field(default="", description="File that holds the secret key.")
+    segment_bytes: int = Field(default=256 * MIB, ge=MIB, description="Size at which a landing segment is closed.")
+
+    @field_validator("url")
+    @classmethod
+    def _known_store(cls, url: str) -> str:
+        if url != "file" and not (url.startswith("s3://") and url[len("s3://") :].split("/")[0]):
+            raise ValueError('is neither "file" nor s3://bucket/prefix')
+        return url
+
+    def credentials(self, home: Path) -> tuple[str, str] | None:
+        """Access key and secret key, from their files where named; None without both. Raises SettingsError."""
+        access = _secret("access_key", home, self.access_key, self.access_key_file)
+        secret = _secret("secret_key", home, self.secret_key, self.secret_key_file)
+        return (access, secret) if access and secret else None
+
+
+class FacilitySettings(Section):
+    """The department itself."""
+
+    name: str = Field(default="Radiology", max_length=64, description="Shown on pages and sent as the institution.")
+    default_authority: Authority = Field(
+        default="", description="Issuer of identifiers where no peer's setting names one."
+    )
+    zone: ZoneName = Field(default="UTC", description="Time zone of local dates and times at the edges.")
+
+
+class WorklistSettings(Section):
+    """The modality worklist."""
+
+    show_started: bool = Field(default=False, description="Whether steps that have started are still answered.")
+
+
+class StudySettings(Section):
+    """When images make a study."""
+
+    quiet_seconds: Seconds = Field(
+        default=60, description="Seconds without a new image after which a study is complete."
+    )
+
+
+class PriorsSettings(Section):
+    """Which earlier examinations are named at ordering and at reading."""
+
+    look_back_years: int = Field(default=5, ge=1, le=100, description="How far back a prior is relevant.")
+
+
+class SecuritySettings(Section):
+    """Sign-in."""
+
+    session_minutes: int = Field(default=480, ge=5, le=1_440, description="Longest time until a person signs in again.")
+    idle_minutes: int = Field(default=30, ge=1, le=1_440, description="Minutes without a request that end a session.")
+    password_again: bool = Field(default=False, description="Whether signing a report asks for the password.")
+    lockout_tries: int = Field(default=5, ge=1, le=100, description="Wrong passwords in a row that lock an account.")
+    lockout_minutes: int = Field(default=15, ge=1, le=1_440, description="How long it stays locked.")
+
+
+class LogSettings(Section):
+    """The logs on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severe level written."
+    )
+
+
+class GiveUp(Section):
+    """After how many negative answers a message is a dead letter."""
+
+    AE: int = Field(default=3, ge=1, le=1_000, description="Tries answered by AE (or its like at another door).")
+    AR: int = Field(default=1, ge=1, le=1_000, description="Tries answered by AR.")
+
+
+class Destination(Section):
+    """A receiver of what happens here."""
+
+    name: Name = Field(description="The name that routes and `hilum queue` use.")
+    kind: DestinationKind = Field(description="How it is spoken to.")
+    address: str = Field(
+        description="`mllp://HOST:PORT`, `mllps://…`, `dicom://AET@HOST:PORT`, `https://…`, `smtp://…`, `file:///…`, `s3://…`."
+    )
+    ack_timeout: Seconds = Field(default=10, description="Seconds to wait for its answer.")
+    retry_first: Seconds = Field(default=1, description="Seconds before the first retry; doubled at each further one.")
+    retry_max: Seconds = Field(default=300, description="Longest pause between two tries.")
+    give_up: GiveUp = Field(default=GiveUp(), description="After how many negative answers a message is a dead letter.")
+    receiving: Application | Literal[""] = Field(default="", description="`MSH-5|MSH-6` of messages to it.")
+    version: Literal["2.3", "2.3.1", "2.4", "2.5", "2.5.1"] = Field(default="2.5.1", description="HL7 version, MSH-12.")
+    charset: Hl7Charset = Field(default="UNICODE UTF-8", description="Character set of messages to it, MSH-18.")
+    ca: str = Field(default="", description="Authorities that sign its certificate, PEM; empty for the system's.")
+    cert: str = Field(default="", description="Certificate to show it, PEM; empty for none.")
+    key: str = Field(default="", description="Private key of that certificate, PEM.")
+
+    @model_validator(mode="after")
+    def _address_suits_kind(self) -> Self:
+        try:
+            check_address(self.kind, self.address)
+        except ValueError as error:
+            raise ValueError(f"address {error}") from None
+        if self.retry_max < self.retry_first:
+            raise ValueError("retry_max is shorter than retry_first")
+        if bool(self.cert) != bool(self.key):
+            raise ValueError("cert and key belong together")
+        return self
+
+
+class Route(Section):
+    """Which events go to which destinations."""
+
+    on: str = Field(description="The event; the list stands in docs/configuration.md.")
+    condition: str = Field(
+        default="",
+        alias="if",
+        max_length=4_096,
+        description="CEL over event, order, report, study, patient, message; empty: always.",
+    )
+    to: tuple[Name, ...] = Field(min_length=1, description="Names of destinations.")
+    send: Literal["event", "raw"] = Field(
+        default="event", description="`raw` forwards a received message byte for byte."
+    )
+
+    @field_validator("on")
+    @classmethod
+    def _known_event(cls, name: str) -> str:
+        if name not in event_names():
+            raise ValueError("is no event; the events are " + ", ".join(event_names()))
+        return name
+
+    @model_validator(mode="after")
+    def _raw_needs_a_message(self) -> Self:
+        if self.send == "raw" and self.on != "MessageReceived":
+            raise ValueError('send = "raw" goes with on = "MessageReceived" only')
+        return self
+
+
+def event_names() -> tuple[str, ...]:
+    """The closed list of events that a route may name."""
+    return tuple(str(name) for name in EventName)
+
+
+def _refuse_twice(names: list[str], key: str) -> None:
+    if len(set(names)) < len(names):
+        raise ValueError(f"two peers have the same {key}")
+
+
+def _secret(key: str, home: Path, value: SecretStr, file: str) -> str:
+    if not file:
+        return value.get_secret_value()
+    try:
+        return (home / file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        raise SettingsError(f"`archive.{key}_file` names {home / file}, which cannot be read.") from None
