@@ -1,0 +1,53 @@
+"""Opening a database: SQLite (WAL, synced at every commit) or PostgreSQL, and bringing its schema up to date."""
+
+from __future__ import annotations
+
+import sqlite3
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import alembic.command
+import alembic.config
+import sqlalchemy as sa
+
+
+def open_engine(url: str, path: Path, *, pool_size: int = 16) -> sa.Engine:
+    """Open `postgresql://…`, or `sqlite` as the file at `path`."""
+    if url.startswith("postgresql"):
+        return sa.create_engine(
+            "postgresql+psycopg" + url[url.index(":") :],
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            pool_pre_ping=True,
+            isolation_level="READ COMMITTED",
+        )
+    engine = sa.create_engine(
+        f"sqlite:///{path}", pool_size=pool_size, max_overflow=pool_size, connect_args={"timeout": 30}
+    )
+    sa.event.listen(engine, "connect", _prepare_sqlite)
+    sa.event.listen(engine, "begin", _begin_immediate)
+    return engine
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
+    # pysqlite's own transaction handling commits at outer savepoints; ours begins explicitly.
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-65536", "mmap_size=268435456"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_immediate(connection: sa.Connection) -> None:
+    reading = connection.get_execution_options().get("hilum_reading", False)
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+def migrate(engine: sa.Engine) -> None:
+    """Bring the schema to the newest revision; safe when several processes start at once."""
+    with engine.begin() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(4873219)")
+        config = alembic.config.Config()
+        config.set_main_option("script_location", str(resources.files("hilum.storage").joinpath("migrations")))
+        config.attributes["connection"] = connection
+        alembic.command.upgrade(config, "head")

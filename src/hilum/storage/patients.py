@@ -1,0 +1,171 @@
+"""Patients, their identifiers and the links between merged ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from hilum.core.actor import Identifier
+from hilum.core.patient import Demographics, Patient, PatientIdentifier, PersonName
+from hilum.storage import tables
+
+if TYPE_CHECKING:
+    from hilum.storage.unit_of_work import UnitOfWork
+
+_patient = tables.patient
+_identifier = tables.patient_identifier
+_merge = tables.patient_merge
+
+
+def patient_from_row(row: sa.Row[Any], identifiers: Iterable[PatientIdentifier]) -> Patient:
+    """Build a patient from its row."""
+    return Patient(
+        id=row.id,
+        demographics=Demographics(
+            PersonName(row.family, row.given, row.middle, row.prefix, row.suffix), row.birth_date, row.sex
+        ),
+        identifiers=tuple(identifiers),
+        merged_into=row.merged_into,
+        demographics_at=row.demographics_at,
+        revision=row.revision,
+        created_at=row.created_at,
+    )
+
+
+def identifiers_of(connection: sa.Connection, patient_ids: Sequence[str]) -> dict[str, list[PatientIdentifier]]:
+    """Return the identifiers of patients, oldest first."""
+    found: dict[str, list[PatientIdentifier]] = {patient_id: [] for patient_id in patient_ids}
+    query = sa.select(_identifier).where(_identifier.c.patient_id.in_(patient_ids)).order_by(_identifier.c.id)
+    for row in connection.execute(query):
+        found[row.patient_id].append(PatientIdentifier(row.value, row.authority, row.type_code))
+    return found
+
+
+class Patients:
+    """The patients of one transaction."""
+
+    def __init__(self, uow: UnitOfWork) -> None:
+        self._uow = uow
+        self._db = uow.connection
+
+    def get(self, patient_id: str) -> Patient:
+        """Return a patient as stored, also one that was merged away."""
+        row = self._db.execute(sa.select(_patient).where(_patient.c.id == patient_id)).one()
+        return patient_from_row(row, identifiers_of(self._db, [patient_id])[patient_id])
+
+    def survivor(self, patient_id: str) -> Patient:
+        """Return the patient that `patient_id` was merged into in the end, or itself."""
+        patient = self.get(patient_id)
+        while patient.merged_into is not None:
+            patient = self.get(patient.merged_into)
+        return patient
+
+    def find(self, identifier: Identifier) -> Patient | None:
+        """Return the surviving patient who holds an identifier."""
+        query = sa.select(_identifier.c.patient_id).where(
+            _identifier.c.value == identifier.value, _identifier.c.authority == identifier.authority
+        )
+        patient_id = self._db.execute(query).scalar()
+        return None if patient_id is None else self.survivor(patient_id)
+
+    def holders(self, value: str) -> list[Patient]:
+        """Return the surviving patients who hold `value` under any issuer."""
+        query = sa.select(_identifier.c.patient_id).where(_identifier.c.value == value)
+        survivors = {self.survivor(patient_id).id for patient_id in self._db.execute(query).scalars()}
+        return [self.get(patient_id) for patient_id in sorted(survivors)]
+
+    def lock(self, *patient_ids: str | None) -> None:
+        """Lock patients in id order until the commit: the patient is what serialises concurrent verbs."""
+        if self._uow.on_postgresql:
+            wanted = sorted({patient_id for patient_id in patient_ids if patient_id})
+            self._db.execute(
+                sa.select(_patient.c.id).where(_patient.c.id.in_(wanted)).order_by(_patient.c.id).with_for_update()
+            )
+
+    def add(
+        self, demographics: Demographics, identifiers: Sequence[PatientIdentifier], demographics_at: datetime | None
+    ) -> Patient:
+        """Register a person."""
+        patient_id = self._uow.new_id()
+        self._db.execute(
+            _patient.insert().values(
+                id=patient_id,
+                **_demographic_columns(demographics),
+                demographics_at=demographics_at,
+                created_at=self._uow.now,
+                updated_at=self._uow.now,
+                revision=1,
+            )
+        )
+        self.add_identifiers(patient_id, identifiers)
+        return self.get(patient_id)
+
+    def add_identifiers(self, patient_id: str, identifiers: Iterable[PatientIdentifier]) -> None:
+        """Give a patient further identifiers."""
+        for identifier in identifiers:
+            self._db.execute(
+                _identifier.insert().values(
+                    id=self._uow.new_id(),
+                    patient_id=patient_id,
+                    value=identifier.value,
+                    authority=identifier.authority,
+                    type_code=identifier.type_code,
+                )
+            )
+
+    def update(self, patient_id: str, demographics: Demographics, demographics_at: datetime | None) -> None:
+        """Replace the demographics, as of the time that the sender gives."""
+        self._db.execute(
+            _patient.update()
+            .where(_patient.c.id == patient_id)
+            .values(
+                **_demographic_columns(demographics),
+                demographics_at=demographics_at,
+                updated_at=self._uow.now,
+                revision=_patient.c.revision + 1,
+            )
+        )
+
+    def merge(self, survivor_id: str, subsumed_id: str, message_id: str | None) -> None:
+        """Link one patient to the survivor; its own rows stay, so that the link can be undone."""
+        self._db.execute(
+            _patient.update()
+            .where(_patient.c.id == subsumed_id)
+            .values(merged_into=survivor_id, updated_at=self._uow.now, revision=_patient.c.revision + 1)
+        )
+        self._db.execute(
+            _merge.insert().values(
+                id=self._uow.new_id(),
+                survivor_id=survivor_id,
+                subsumed_id=subsumed_id,
+                at=self._uow.now,
+                message_id=message_id,
+            )
+        )
+
+    def family(self, patient_id: str) -> list[str]:
+        """Return the ids of a survivor and of everyone merged into it, directly or through others."""
+        known = [patient_id]
+        frontier = [patient_id]
+        while frontier:
+            query = sa.select(_patient.c.id).where(_patient.c.merged_into.in_(frontier))
+            frontier = [found for found in self._db.execute(query).scalars() if found not in known]
+            known += frontier
+        return known
+
+
+def _demographic_columns(demographics: Demographics) -> dict[str, Any]:
+    name = demographics.name
+    return {
+        "family": name.family,
+        "given": name.given,
+        "middle": name.middle,
+        "prefix": name.prefix,
+        "suffix": name.suffix,
+        "name_folded": name.folded,
+        "birth_date": demographics.birth_date,
+        "sex": demographics.sex,
+    }

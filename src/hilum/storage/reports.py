@@ -1,0 +1,133 @@
+"""Reports with all their signed versions, and the draft beside them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from hilum.core.order import Physician
+from hilum.core.report import Report, ReportStatus, ReportVersion
+from hilum.storage import tables
+
+if TYPE_CHECKING:
+    from hilum.storage.unit_of_work import UnitOfWork
+
+_report = tables.report
+_version = tables.report_version
+
+
+def version_from_row(row: sa.Row[Any]) -> ReportVersion:
+    """Build a signed version from its row."""
+    return ReportVersion(
+        report_id=row.report_id,
+        version=row.version,
+        status=ReportStatus(row.status),
+        findings=row.findings,
+        impression=row.impression,
+        interpreter=Physician(**row.interpreter),
+        recorded_at=row.recorded_at,
+        signed_at=row.signed_at,
+        signed_by=row.signed_by,
+        source=row.source,
+        message_id=row.message_id,
+    )
+
+
+def load_report(connection: sa.Connection, where: sa.ColumnElement[bool]) -> Report | None:
+    """Return the report that a condition picks, with its versions oldest first."""
+    row = connection.execute(sa.select(_report).where(where)).one_or_none()
+    if row is None:
+        return None
+    rows = connection.execute(
+        sa.select(_version).where(_version.c.report_id == row.id).order_by(_version.c.version)
+    ).all()
+    draft = None
+    if row.draft_at is not None:
+        draft = ReportVersion(
+            row.id, row.version + 1, ReportStatus.DRAFT, row.draft_findings, row.draft_impression,
+            Physician(), row.draft_at, signed_by=row.draft_by,
+        )
+    return Report(
+        id=row.id,
+        order_id=row.order_id,
+        patient_id=row.patient_id,
+        status=ReportStatus(row.status),
+        version=row.version,
+        versions=tuple(version_from_row(version) for version in rows),
+        revision=row.revision,
+        draft=draft,
+    )
+
+
+class Reports:
+    """The reports of one transaction."""
+
+    def __init__(self, uow: UnitOfWork) -> None:
+        self._uow = uow
+        self._db = uow.connection
+
+    def get(self, report_id: str) -> Report | None:
+        """Return a report by its id."""
+        return load_report(self._db, _report.c.id == report_id)
+
+    def of_order(self, order_id: str) -> Report | None:
+        """Return the report of an order, its row locked until the commit."""
+        if self._uow.on_postgresql:
+            self._db.execute(sa.select(_report.c.id).where(_report.c.order_id == order_id).with_for_update())
+        return load_report(self._db, _report.c.order_id == order_id)
+
+    def add(self, order_id: str, patient_id: str) -> Report:
+        """Begin the report of an order; version 0 says that nothing is signed yet."""
+        report_id = self._uow.new_id()
+        self._db.execute(
+            _report.insert().values(
+                id=report_id,
+                order_id=order_id,
+                patient_id=patient_id,
+                status=ReportStatus.DRAFT.value,
+                version=0,
+                updated_at=self._uow.now,
+                revision=1,
+            )
+        )
+        return Report(report_id, order_id, patient_id, ReportStatus.DRAFT, 0)
+
+    def save_draft(self, report_id: str, findings: str, impression: str, by: str) -> int:
+        """Store the draft; return the report's new revision."""
+        return int(
+            self._db.execute(
+                _report.update()
+                .where(_report.c.id == report_id)
+                .values(
+                    draft_findings=findings,
+                    draft_impression=impression,
+                    draft_by=by,
+                    draft_at=self._uow.now,
+                    updated_at=self._uow.now,
+                    revision=_report.c.revision + 1,
+                )
+                .returning(_report.c.revision)
+            ).scalar_one()
+        )
+
+    def add_version(self, version: ReportVersion) -> None:
+        """Store a signed version; the draft has become it."""
+        columns = asdict(version)
+        columns["status"] = version.status.value
+        self._db.execute(_version.insert().values(**columns))
+        self._db.execute(
+            _report.update()
+            .where(_report.c.id == version.report_id)
+            .values(
+                status=version.status.value,
+                version=version.version,
+                draft_findings=None,
+                draft_impression=None,
+                draft_by=None,
+                draft_at=None,
+                updated_at=self._uow.now,
+                revision=_report.c.revision + 1,
+            )
+        )

@@ -1,0 +1,487 @@
+"""The schema: one SQLAlchemy Core table per noun. Migrations must end in exactly this (a test compares them).
+
+Row identifiers are ULIDs made by the client, except where an order of rows is itself the meaning (audit sequence,
+event position). Free-text search columns (`*_folded`) hold `core.text.fold` of what they search.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from hilum.storage.columns import Id, Json, Uid, UtcDateTime
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _reference(name: str, target: str, *, nullable: bool = True, index: bool = True) -> sa.Column[str]:
+    return sa.Column(name, Id, sa.ForeignKey(f"{target}.id"), nullable=nullable, index=index)
+
+
+patient = sa.Table(
+    "patient",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("family", sa.String(250), nullable=False),
+    sa.Column("given", sa.String(250), nullable=False),
+    sa.Column("middle", sa.String(250), nullable=False),
+    sa.Column("prefix", sa.String(100), nullable=False),
+    sa.Column("suffix", sa.String(100), nullable=False),
+    sa.Column("name_folded", sa.String(1200), nullable=False, index=True),
+    sa.Column("birth_date", sa.Date),
+    sa.Column("sex", sa.String(1), nullable=False),
+    _reference("merged_into", "patient"),
+    sa.Column("demographics_at", UtcDateTime),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+    sa.Column("revision", sa.Integer, nullable=False),
+)
+
+patient_identifier = sa.Table(
+    "patient_identifier",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    _reference("patient_id", "patient", nullable=False),
+    sa.Column("value", sa.String(64), nullable=False),
+    sa.Column("authority", sa.String(227), nullable=False),
+    sa.Column("type_code", sa.String(10), nullable=False),
+    sa.UniqueConstraint("value", "authority"),
+)
+
+patient_merge = sa.Table(
+    "patient_merge",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    _reference("survivor_id", "patient", nullable=False),
+    _reference("subsumed_id", "patient", nullable=False),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("message_id", Id),
+    sa.Column("undone_at", UtcDateTime),
+)
+
+imaging_order = sa.Table(
+    "imaging_order",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    _reference("patient_id", "patient", nullable=False),
+    sa.Column("accession_number", sa.String(16), nullable=False, unique=True),
+    sa.Column("placer_order_number", sa.String(199), nullable=False),
+    sa.Column("placer_authority", sa.String(227), nullable=False),
+    sa.Column("filler_order_number", sa.String(199), nullable=False),
+    sa.Column("filler_authority", sa.String(227), nullable=False),
+    sa.Column("filler", sa.String(10), nullable=False),
+    sa.Column("study_instance_uid", Uid, nullable=False, unique=True),
+    sa.Column("requested_procedure_id", sa.String(16), nullable=False),
+    sa.Column("procedure_code", sa.String(64), nullable=False),
+    sa.Column("procedure_scheme", sa.String(64), nullable=False),
+    sa.Column("procedure_meaning", sa.String(250), nullable=False),
+    sa.Column("modality", sa.String(16), nullable=False),
+    sa.Column("body_region", sa.String(32), nullable=False),
+    sa.Column("priority", sa.String(10), nullable=False),
+    sa.Column("status", sa.String(16), nullable=False, index=True),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("clinical_information", sa.Text, nullable=False),
+    sa.Column("ordering_identifier", sa.String(64), nullable=False),
+    sa.Column("ordering_authority", sa.String(227), nullable=False),
+    sa.Column("ordering_family", sa.String(250), nullable=False),
+    sa.Column("ordering_given", sa.String(250), nullable=False),
+    sa.Column("copies_to", Json, nullable=False),
+    sa.Column("visit_number", sa.String(64), nullable=False),
+    sa.Column("patient_class", sa.String(4), nullable=False),
+    sa.Column("sender", sa.String(200), nullable=False),
+    sa.Column("placed_at", UtcDateTime, nullable=False),
+    sa.Column("scheduled_at", UtcDateTime),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.UniqueConstraint("placer_order_number", "placer_authority"),
+    sa.Index("ix_imaging_order_filler_order_number", "filler_order_number", "filler_authority"),
+    sa.Index("ix_imaging_order_ordering", "ordering_identifier", "ordering_authority"),
+)
+
+# Physicians who may see an order's patient: the ordering one and those copied (Scope compiles to this table).
+order_physician = sa.Table(
+    "order_physician",
+    metadata,
+    sa.Column("order_id", Id, sa.ForeignKey("imaging_order.id"), primary_key=True),
+    sa.Column("identifier", sa.String(64), primary_key=True),
+    sa.Column("authority", sa.String(227), primary_key=True),
+    _reference("patient_id", "patient", nullable=False),
+    sa.Index("ix_order_physician_identifier", "identifier", "authority", "patient_id"),
+)
+
+scheduled_step = sa.Table(
+    "scheduled_step",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    _reference("order_id", "imaging_order", nullable=False),
+    sa.Column("step_id", sa.String(16), nullable=False),
+    sa.Column("modality", sa.String(16), nullable=False),
+    sa.Column("station_ae_title", sa.String(16), nullable=False),
+    sa.Column("station_name", sa.String(16), nullable=False),
+    sa.Column("location", sa.String(64), nullable=False),
+    sa.Column("start_at", UtcDateTime),
+    sa.Column("description", sa.String(250), nullable=False),
+    sa.Column("protocol", Json, nullable=False),
+    sa.Column("performing_physician", Json, nullable=False),
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.UniqueConstraint("order_id", "step_id"),
+    sa.Index("ix_scheduled_step_status_start_at", "status", "start_at"),
+)
+
+performed_step = sa.Table(
+    "performed_step",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("sop_instance_uid", Uid, nullable=False, unique=True),
+    sa.Column("status", sa.String(16), nullable=False),
+    _reference("patient_id", "patient"),
+    sa.Column("station_ae_title", sa.String(16), nullable=False),
+    sa.Column("modality", sa.String(16), nullable=False),
+    sa.Column("started_at", UtcDateTime, nullable=False),
+    sa.Column("ended_at", UtcDateTime),
+    sa.Column("discontinuation", Json),
+    sa.Column("series_instance_uids", Json, nullable=False),
+    sa.Column("study_instance_uids", Json, nullable=False),
+    sa.Column("attributes", Json, nullable=False),
+    sa.Column("peer", sa.String(64), nullable=False),
+)
+
+performed_scheduled = sa.Table(
+    "performed_scheduled",
+    metadata,
+    sa.Column("performed_id", Id, sa.ForeignKey("performed_step.id"), primary_key=True),
+    sa.Column("step_id", Id, sa.ForeignKey("scheduled_step.id"), primary_key=True, index=True),
+    _reference("order_id", "imaging_order", nullable=False),
+)
+
+performed_series = sa.Table(
+    "performed_series",
+    metadata,
+    sa.Column("performed_id", Id, sa.ForeignKey("performed_step.id"), primary_key=True),
+    sa.Column("series_instance_uid", Uid, primary_key=True, index=True),
+)
+
+study = sa.Table(
+    "study",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("study_instance_uid", Uid, nullable=False, unique=True),
+    _reference("patient_id", "patient"),
+    _reference("order_id", "imaging_order"),
+    sa.Column("match_state", sa.String(16), nullable=False, index=True),
+    # What the images themselves say; the patient's and order's truth is overlaid on the way out.
+    sa.Column("patient_identifier", sa.String(64), nullable=False, index=True),
+    sa.Column("patient_authority", sa.String(227), nullable=False),
+    sa.Column("patient_name", sa.String(400), nullable=False),
+    sa.Column("patient_name_folded", sa.String(400), nullable=False, index=True),
+    sa.Column("patient_birth_date", sa.String(8), nullable=False),
+    sa.Column("patient_sex", sa.String(16), nullable=False),
+    sa.Column("accession_number", sa.String(64), nullable=False, index=True),
+    sa.Column("study_identifier", sa.String(64), nullable=False),
+    sa.Column("study_date", sa.String(8), nullable=False, index=True),
+    sa.Column("study_time", sa.String(16), nullable=False),
+    sa.Column("description", sa.String(250), nullable=False),
+    sa.Column("description_folded", sa.String(250), nullable=False),
+    sa.Column("referring_physician", sa.String(400), nullable=False),
+    sa.Column("modalities", sa.String(250), nullable=False),
+    sa.Column("series_count", sa.Integer, nullable=False),
+    sa.Column("instance_count", sa.Integer, nullable=False),
+    sa.Column("attributes", Json, nullable=False),
+    sa.Column("first_received_at", UtcDateTime, nullable=False),
+    sa.Column("last_received_at", UtcDateTime, nullable=False, index=True),
+    sa.Column("completed_at", UtcDateTime),
+    sa.Column("revision", sa.Integer, nullable=False),
+)
+
+series = sa.Table(
+    "series",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    _reference("study_id", "study", nullable=False),
+    sa.Column("series_instance_uid", Uid, nullable=False),
+    sa.Column("modality", sa.String(16), nullable=False),
+    sa.Column("number", sa.Integer),
+    sa.Column("description", sa.String(250), nullable=False),
+    sa.Column("body_part", sa.String(64), nullable=False),
+    sa.Column("station_name", sa.String(64), nullable=False),
+    sa.Column("series_date", sa.String(8), nullable=False),
+    sa.Column("series_time", sa.String(16), nullable=False),
+    sa.Column("instance_count", sa.Integer, nullable=False),
+    sa.Column("attributes", Json, nullable=False),
+    sa.UniqueConstraint("series_instance_uid", "study_id"),
+)
+
+instance = sa.Table(
+    "instance",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    _reference("series_id", "series", nullable=False),
+    _reference("study_id", "study", nullable=False),
+    sa.Column("sop_instance_uid", Uid, nullable=False),
+    sa.Column("sop_class_uid", Uid, nullable=False),
+    sa.Column("transfer_syntax_uid", Uid, nullable=False),
+    sa.Column("number", sa.Integer),
+    sa.Column("rows", sa.Integer),
+    sa.Column("columns", sa.Integer),
+    sa.Column("frames", sa.Integer, nullable=False),
+    # sha256 of the data set without preamble and group 0002.
+    sa.Column("digest", sa.String(64), nullable=False),
+    # Set where another instance of this UID came first with other bytes: kept beside, never served as the image.
+    sa.Column("beside", sa.Boolean, nullable=False),
+    sa.Column("object_key", sa.String(250), nullable=False),
+    sa.Column("object_offset", sa.BigInteger, nullable=False),
+    sa.Column("object_length", sa.BigInteger, nullable=False),
+    sa.Column("dataset_offset", sa.BigInteger, nullable=False),
+    sa.Column("pixels", Json),
+    sa.Column("header", sa.LargeBinary, nullable=False),
+    sa.Column("received_at", UtcDateTime, nullable=False),
+    sa.Column("peer", sa.String(64), nullable=False),
+    sa.UniqueConstraint("sop_instance_uid", "digest"),
+)
+
+report = sa.Table(
+    "report",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("order_id", Id, sa.ForeignKey("imaging_order.id"), nullable=False, unique=True),
+    _reference("patient_id", "patient", nullable=False),
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("draft_findings", sa.Text),
+    sa.Column("draft_impression", sa.Text),
+    sa.Column("draft_by", sa.String(200)),
+    sa.Column("draft_at", UtcDateTime),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+    sa.Column("revision", sa.Integer, nullable=False),
+)
+
+report_version = sa.Table(
+    "report_version",
+    metadata,
+    sa.Column("report_id", Id, sa.ForeignKey("report.id"), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("findings", sa.Text, nullable=False),
+    sa.Column("impression", sa.Text, nullable=False),
+    sa.Column("interpreter", Json, nullable=False),
+    sa.Column("recorded_at", UtcDateTime, nullable=False),
+    sa.Column("signed_at", UtcDateTime, nullable=False),
+    sa.Column("signed_by", sa.String(200), nullable=False),
+    sa.Column("source", sa.String(200), nullable=False),
+    sa.Column("message_id", Id),
+)
+
+prior_check = sa.Table(
+    "prior_check",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    _reference("patient_id", "patient", nullable=False),
+    sa.Column("placer_order_number", sa.String(199), nullable=False),
+    sa.Column("procedure_code", sa.String(64), nullable=False),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("cards", sa.Integer, nullable=False),
+    _reference("order_id", "imaging_order"),
+)
+
+cds_feedback = sa.Table(
+    "cds_feedback",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("service", sa.String(64), nullable=False),
+    sa.Column("card", sa.String(64), nullable=False),
+    sa.Column("outcome", sa.String(32), nullable=False),
+    sa.Column("body", Json, nullable=False),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("actor", sa.String(200), nullable=False),
+)
+
+worklist_served = sa.Table(
+    "worklist_served",
+    metadata,
+    sa.Column("step_id", Id, sa.ForeignKey("scheduled_step.id"), primary_key=True),
+    sa.Column("peer", sa.String(64), primary_key=True),
+    sa.Column("at", UtcDateTime, nullable=False),
+)
+
+event = sa.Table(
+    "event",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    # Given by the one leased router after commit: identifiers are not commit order.
+    sa.Column("position", sa.BigInteger, unique=True),
+    sa.Column("name", sa.String(40), nullable=False),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("patient_id", Id, index=True),
+    sa.Column("order_id", Id, index=True),
+    sa.Column("study_id", Id, index=True),
+    sa.Column("report_id", Id),
+    sa.Column("report_version", sa.Integer),
+    sa.Column("message_id", Id),
+    sa.Column("standard", sa.String(40), nullable=False),
+    sa.Column("peer", sa.String(200), nullable=False),
+    sa.Column("details", Json, nullable=False),
+)
+sa.Index(
+    "ix_event_unrouted",
+    event.c.id,
+    sqlite_where=event.c.position.is_(None),
+    postgresql_where=event.c.position.is_(None),
+)
+
+inbound_message = sa.Table(
+    "inbound_message",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("received_at", UtcDateTime, nullable=False, index=True),
+    sa.Column("sender", sa.String(200), nullable=False),
+    sa.Column("control_id", sa.String(199), nullable=False, index=True),
+    sa.Column("digest", sa.String(64), nullable=False),
+    sa.Column("kind", sa.String(40), nullable=False),
+    sa.Column("raw", sa.LargeBinary, nullable=False),
+    sa.Column("reply", sa.LargeBinary, nullable=False),
+    # "applied", "refused" or "failed"; an answer other than applied lets the same message be processed again.
+    sa.Column("outcome", sa.String(10), nullable=False),
+    sa.Column("reason", sa.String(64), nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("patient_id", Id, index=True),
+    sa.Column("order_id", Id, index=True),
+    sa.UniqueConstraint("sender", "control_id", "digest"),
+)
+
+lane = sa.Table(
+    "lane",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("destination", sa.String(100), nullable=False),
+    sa.Column("subject", Id, nullable=False),
+    # "open", "retrying", "blocked" (a dead letter at its head) or "parked".
+    sa.Column("state", sa.String(10), nullable=False),
+    sa.Column("next_at", UtcDateTime),
+    sa.Column("lease_by", sa.String(64)),
+    sa.Column("lease_until", UtcDateTime),
+    _reference("joined_into", "lane"),
+    sa.UniqueConstraint("destination", "subject"),
+)
+
+delivery = sa.Table(
+    "delivery",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    _reference("lane_id", "lane", nullable=False, index=False),
+    sa.Column("position", sa.BigInteger, nullable=False),
+    sa.Column("event_id", Id, nullable=False, index=True),
+    sa.Column("order_id", Id, index=True),
+    sa.Column("kind", sa.String(40), nullable=False),
+    # Deliveries of one subject (a report) of which a newer one supersedes an older one not yet sent.
+    sa.Column("supersedes_key", sa.String(64), nullable=False),
+    sa.Column("control_id", sa.String(64), nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    # "waiting", "sending", "delivered", "superseded", "dead" or "parked".
+    sa.Column("state", sa.String(10), nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("refusals", sa.Integer, nullable=False),
+    sa.Column("reason", sa.String(64), nullable=False),
+    sa.Column("reply", sa.LargeBinary),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("sent_at", UtcDateTime),
+    sa.Column("delivered_at", UtcDateTime),
+    sa.Index("ix_delivery_lane_id_state_position", "lane_id", "state", "position"),
+    sa.Index("ix_delivery_state_position", "state", "position"),
+)
+
+exception_item = sa.Table(
+    "exception_item",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("kind", sa.String(40), nullable=False),
+    sa.Column("at", UtcDateTime, nullable=False),
+    _reference("patient_id", "patient"),
+    _reference("order_id", "imaging_order"),
+    _reference("study_id", "study"),
+    sa.Column("message_id", Id),
+    sa.Column("note", sa.Text, nullable=False),
+    sa.Column("resolved_at", UtcDateTime),
+    sa.Column("resolved_by", sa.String(200), nullable=False),
+    sa.Column("resolution", sa.Text, nullable=False),
+    sa.Index("ix_exception_item_resolved_at_id", "resolved_at", "id"),
+)
+
+user_account = sa.Table(
+    "user_account",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("name", sa.String(200), nullable=False, unique=True),
+    sa.Column("display", sa.String(200), nullable=False),
+    sa.Column("role", sa.String(32), nullable=False),
+    sa.Column("password_hash", sa.String(250), nullable=False),
+    sa.Column("must_change_password", sa.Boolean, nullable=False),
+    sa.Column("identifiers", Json, nullable=False),
+    sa.Column("disabled", sa.Boolean, nullable=False),
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("last_failure_at", UtcDateTime),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+)
+
+session = sa.Table(
+    "session",
+    metadata,
+    # sha256 of the cookie's secret: the database alone opens no session.
+    sa.Column("id", sa.String(64), primary_key=True),
+    _reference("user_id", "user_account", nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("seen_at", UtcDateTime, nullable=False),
+    sa.Column("expires_at", UtcDateTime, nullable=False),
+    sa.Column("address", sa.String(64), nullable=False),
+    sa.Column("revoked_at", UtcDateTime),
+)
+
+audit_event = sa.Table(
+    "audit_event",
+    metadata,
+    sa.Column("writer", sa.String(40), primary_key=True),
+    sa.Column("sequence", sa.BigInteger, primary_key=True),
+    sa.Column("at", UtcDateTime, nullable=False, index=True),
+    sa.Column("actor", sa.String(200), nullable=False),
+    sa.Column("role", sa.String(32), nullable=False),
+    sa.Column("door", sa.String(16), nullable=False),
+    sa.Column("address", sa.String(64), nullable=False),
+    sa.Column("action", sa.String(40), nullable=False),
+    sa.Column("outcome", sa.String(16), nullable=False),
+    sa.Column("reason", sa.String(64), nullable=False),
+    sa.Column("purpose", sa.String(32), nullable=False),
+    sa.Column("patient_id", Id, index=True),
+    sa.Column("order_id", Id),
+    sa.Column("study_id", Id),
+    sa.Column("message_id", Id),
+    sa.Column("key_id", sa.String(32), nullable=False),
+    sa.Column("mac", sa.LargeBinary, nullable=False),
+)
+
+audit_seal = sa.Table(
+    "audit_seal",
+    metadata,
+    sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("body", Json, nullable=False),
+)
+
+lease = sa.Table(
+    "lease",
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("holder", sa.String(64), nullable=False),
+    sa.Column("until", UtcDateTime, nullable=False),
+)
+
+counter = sa.Table(
+    "counter",
+    metadata,
+    sa.Column("name", sa.String(32), primary_key=True),
+    sa.Column("value", sa.BigInteger, nullable=False),
+)

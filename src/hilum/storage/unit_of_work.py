@@ -1,0 +1,218 @@
+"""What a verb gets: one transaction's view of the repositories, the clock, identifiers, events and audit.
+
+A verb may be run again after a conflict, so everything it does goes through here and nothing else happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import sqlalchemy as sa
+
+from hilum.core.actor import Actor
+from hilum.core.errors import HilumError
+from hilum.core.event import Event, EventName
+from hilum.core.identifiers import new_id
+from hilum.storage import tables
+
+if TYPE_CHECKING:
+    from hilum.storage.deliveries import Deliveries
+    from hilum.storage.exams import Exams
+    from hilum.storage.exceptions import Exceptions
+    from hilum.storage.messages import Messages
+    from hilum.storage.orders import Orders
+    from hilum.storage.patients import Patients
+    from hilum.storage.reports import Reports
+    from hilum.storage.studies import Studies
+    from hilum.storage.users import Users
+
+Result = TypeVar("Result")
+Signer = Callable[[Mapping[str, Any]], tuple[str, bytes]]
+
+
+@dataclass(slots=True)
+class AuditWriter:
+    """Numbers the audit rows of one committing thread without gaps: a number counts only once it is committed."""
+
+    name: str
+    sign: Signer
+    committed: int = 0
+
+
+class UnitOfWork:
+    """One transaction. `now` is UTC and the same for everything in it."""
+
+    def __init__(self, connection: sa.Connection, now: datetime, writer: AuditWriter) -> None:
+        self.connection = connection
+        self.now = now
+        self._writer = writer
+        self._events: list[dict[str, Any]] = []
+        self._audit: list[dict[str, Any]] = []
+
+    @cached_property
+    def patients(self) -> Patients:
+        from hilum.storage.patients import Patients
+
+        return Patients(self)
+
+    @cached_property
+    def orders(self) -> Orders:
+        from hilum.storage.orders import Orders
+
+        return Orders(self)
+
+    @cached_property
+    def exams(self) -> Exams:
+        from hilum.storage.exams import Exams
+
+        return Exams(self)
+
+    @cached_property
+    def studies(self) -> Studies:
+        from hilum.storage.studies import Studies
+
+        return Studies(self)
+
+    @cached_property
+    def reports(self) -> Reports:
+        from hilum.storage.reports import Reports
+
+        return Reports(self)
+
+    @cached_property
+    def messages(self) -> Messages:
+        from hilum.storage.messages import Messages
+
+        return Messages(self)
+
+    @cached_property
+    def deliveries(self) -> Deliveries:
+        from hilum.storage.deliveries import Deliveries
+
+        return Deliveries(self)
+
+    @cached_property
+    def exceptions(self) -> Exceptions:
+        from hilum.storage.exceptions import Exceptions
+
+        return Exceptions(self)
+
+    @cached_property
+    def users(self) -> Users:
+        from hilum.storage.users import Users
+
+        return Users(self)
+
+    @staticmethod
+    def new_id() -> str:
+        """Return a fresh row identifier."""
+        return new_id()
+
+    @property
+    def on_postgresql(self) -> bool:
+        """Tell whether verbs commit concurrently, so that rows have to be locked."""
+        return self.connection.dialect.name == "postgresql"
+
+    def next_number(self, name: str) -> int:
+        """Return the next number of a counter; numbers of refused verbs are given again."""
+        counter = tables.counter
+        changed = self.connection.execute(
+            counter.update().where(counter.c.name == name).values(value=counter.c.value + 1).returning(counter.c.value)
+        ).scalar()
+        if changed is None:
+            self.connection.execute(counter.insert().values(name=name, value=1))
+            return 1
+        return int(changed)
+
+    def emit(self, name: EventName, **subject: Any) -> Event:
+        """Record that something happened; it commits with the state it speaks of."""
+        event = Event(id=new_id(), name=name, at=subject.pop("at", self.now), **subject)
+        self._events.append(
+            {
+                "id": event.id,
+                "name": event.name.value,
+                "at": event.at,
+                "patient_id": event.patient_id,
+                "order_id": event.order_id,
+                "study_id": event.study_id,
+                "report_id": event.report_id,
+                "report_version": event.report_version,
+                "message_id": event.message_id,
+                "standard": event.standard,
+                "peer": event.peer,
+                "details": dict(event.details),
+            }
+        )
+        return event
+
+    def audit(
+        self,
+        actor: Actor,
+        action: str,
+        *,
+        outcome: str = "allowed",
+        reason: str = "",
+        patient_id: str | None = None,
+        order_id: str | None = None,
+        study_id: str | None = None,
+        message_id: str | None = None,
+    ) -> None:
+        """Write an audit row; it commits with what it speaks of."""
+        row: dict[str, Any] = {
+            "writer": self._writer.name,
+            "sequence": self._writer.committed + len(self._audit) + 1,
+            "at": self.now,
+            "actor": actor.name[:200],
+            "role": actor.role.value,
+            "door": actor.door.value,
+            "address": actor.address,
+            "action": action,
+            "outcome": outcome,
+            "reason": reason,
+            "purpose": actor.purpose,
+            "patient_id": patient_id,
+            "order_id": order_id,
+            "study_id": study_id,
+            "message_id": message_id,
+        }
+        self._audit.append(row)
+
+    def attempt(self, verb: Callable[[], Result]) -> Result:
+        """Run a part of a verb in a savepoint: when it raises, all of it is undone and the error goes on."""
+        marks = self.mark()
+        try:
+            with self.connection.begin_nested():
+                return verb()
+        except BaseException:
+            self.rewind(marks)
+            raise
+
+    def mark(self) -> tuple[int, int]:
+        """Return where the unwritten events and audit rows stand, for `rewind`."""
+        return len(self._events), len(self._audit)
+
+    def rewind(self, marks: tuple[int, int]) -> None:
+        """Forget the events and audit rows recorded since `mark`."""
+        del self._events[marks[0] :]
+        del self._audit[marks[1] :]
+
+    def refuse(self, actor: Actor, verb_name: str, error: HilumError) -> None:
+        """Record that a verb was refused, and why, after everything it did was undone."""
+        self.audit(actor, verb_name, outcome="refused", reason=error.code)
+
+    def flush(self) -> int:
+        """Write the collected events and audit rows; return the number of audit rows."""
+        if self._events:
+            self.connection.execute(tables.event.insert(), self._events)
+        for row in self._audit:
+            row["key_id"], row["mac"] = self._writer.sign(row)
+        if self._audit:
+            self.connection.execute(tables.audit_event.insert(), self._audit)
+        written = len(self._audit)
+        self._events.clear()
+        self._audit.clear()
+        return written
