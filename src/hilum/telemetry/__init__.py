@@ -1,0 +1,45 @@
+"""Logs and metrics: what operators see, and never patient data.
+
+A log line is an event name with fields of an allow-list; messages, arguments and local variables of exceptions are not
+written. A metric's labels are closed words, bounded in number.
+"""
+
+from __future__ import annotations
+
+from hilum.telemetry.logs import configure, correlated, correlation
+from hilum.telemetry.metrics import (
+    METRICS,
+    METRICS_CONTENT_TYPE,
+    count_instance,
+    count_message,
+    count_verb,
+    metrics_page,
+    move_associations,
+    observe_batch,
+    process_ended,
+    set_lanes,
+    start_metrics,
+    time_delivery,
+    time_http,
+    time_store,
+)
+
+__all__ = [
+    "METRICS",
+    "METRICS_CONTENT_TYPE",
+    "configure",
+    "correlated",
+    "correlation",
+    "count_instance",
+    "count_message",
+    "count_verb",
+    "metrics_page",
+    "move_associations",
+    "observe_batch",
+    "process_ended",
+    "set_lanes",
+    "start_metrics",
+    "time_delivery",
+    "time_http",
+    "time_store",
+]
