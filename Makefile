@@ -1,0 +1,64 @@
+# Hilum: `make run` to see it work, `make test` to prove it. Everything is installed into .venv.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+# Tests that start PostgreSQL, S3 or Chromium share them within a group, so groups stay on one worker.
+PYTEST := $(BIN)/python -m pytest
+WORKERS ?= 2
+
+.PHONY: run demo test check docs soak bench fresh lock clean help
+.DEFAULT_GOAL := help
+
+help:  ## what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+run: $(VENV)/.installed  ## the demo of the whole chain, then the server stays up and prints its address and login
+	$(BIN)/hilum demo --stay
+
+demo: $(VENV)/.installed  ## the demo of the whole chain alone; fails and names the link that broke
+	$(BIN)/hilum demo
+
+test: $(VENV)/.developing  ## all tests, against SQLite and PostgreSQL, files and S3, DCMTK and Chromium
+	sh scripts/system-packages.sh
+	$(PYTEST) -n $(WORKERS) --dist loadgroup
+
+check: $(VENV)/.developing  ## lint, format, types, the contracts of the house, schema = migrations, the docs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(PYTEST) -q tests/unit/test_docs.py $(wildcard tests/*/test_migrations.py)
+
+docs: $(VENV)/.installed  ## write the generated pages of docs/ anew
+	$(BIN)/python scripts/configuration_page.py
+
+soak: $(VENV)/.developing  ## the long tests in full size (hours)
+	sh scripts/system-packages.sh
+	HILUM_SOAK=full $(PYTEST) -m soak --timeout=0
+
+bench: $(VENV)/.developing  ## the benchmarks, each with its rival beside it
+	$(BIN)/python -m benchmarks
+
+fresh:  ## what a newcomer sees: a clean clone without caches, timed
+	sh scripts/fresh.sh
+
+lock: $(VENV)/.developing  ## pin what is installed now
+	sh scripts/lock.sh $(BIN)/python
+
+clean:  ## remove the environment and all caches; homes are left alone
+	rm -rf $(VENV) build dist artefacts .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Hilum needs Python 3.11 or newer: make PYTHON=/path/to/python3.12" >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV) \
+		|| { rm -rf $(VENV); echo "The venv module is missing (on Debian: apt-get install python3-venv)." >&2; exit 2; }
+
+$(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e . -c constraints.txt
+	@touch $@
+
+$(VENV)/.developing: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	@touch $@
