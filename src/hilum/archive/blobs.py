@@ -19,7 +19,7 @@ CHUNK = 1 << 20
 MAX_KEY = 900  # S3 takes 1,024 bytes; the rest is room for the bucket's prefix
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._=+-]*\Z")
 
-Payload: TypeAlias = bytes | bytearray | memoryview | BinaryIO
+Payload: TypeAlias = bytes | bytearray | memoryview | BinaryIO | Iterator[bytes | bytearray | memoryview]
 
 
 @dataclass(frozen=True, slots=True)

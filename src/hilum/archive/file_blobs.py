@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from hilum.archive.blobs import CHUNK, Blob, Payload, checked_key, checked_range
 from hilum.core.errors import HilumError, NotFound, OutOfSpace, Unavailable
@@ -97,8 +97,7 @@ class FileBlobs:
     @staticmethod
     def _write(path: Path, data: Payload) -> None:
         with path.open("xb", buffering=0) as file:
-            pieces = iter((data,)) if isinstance(data, bytes | bytearray | memoryview) else iter_file(data)
-            for piece in pieces:
+            for piece in _pieces(data):
                 view = memoryview(piece).cast("B")
                 while view:
                     view = view[file.write(view) :]
@@ -159,10 +158,15 @@ class FileBlobs:
                         yield Blob(path.relative_to(self.root).as_posix(), path.stat().st_size)
 
 
-def iter_file(file: BinaryIO) -> Iterator[bytes]:
-    """The rest of a binary file in pieces."""
-    while piece := file.read(CHUNK):
-        yield piece
+def _pieces(data: Payload) -> Iterator[bytes | bytearray | memoryview]:
+    if isinstance(data, bytes | bytearray | memoryview):
+        yield data
+    elif isinstance(data, Iterator) and not hasattr(data, "read"):
+        yield from data
+    else:
+        file = cast(BinaryIO, data)
+        while piece := file.read(CHUNK):
+            yield piece
 
 
 def _pread(descriptor: int, offset: int, length: int) -> bytes:
