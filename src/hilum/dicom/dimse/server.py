@@ -1,0 +1,259 @@
+"""The DICOM listener: a thread per association on blocking sockets, bounded, drained without losing a message.
+
+    server = DicomServer(("127.0.0.1", 11112), [ECHO_SERVICE, ...], AcceptancePolicy(...), Limits(), tls=context)
+    server.start(); server.port; server.reconfigure(policy=..., services=...); server.drain(timeout=30)
+
+Policy and services are one snapshot per association: what `reconfigure` sets holds from the next one on. Above
+`maximum_connections` the oldest connection that has not asked for an association yet makes room for a new one, so
+that idle connections cannot keep a modality out; above the association limits the peer is told to come back later.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import ssl
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hilum.dicom.dimse.conversation import Conversation, Drain
+from hilum.dicom.dimse.data_set import MemoryBudget
+from hilum.dicom.dimse.dispatch import Service
+from hilum.dicom.upper_layer.association import Association
+from hilum.dicom.upper_layer.limits import Limits
+from hilum.dicom.upper_layer.negotiation import (
+    LOCAL_LIMIT_EXCEEDED,
+    TEMPORARY_CONGESTION,
+    AcceptancePolicy,
+    Agreement,
+    Peer,
+    agree,
+)
+from hilum.dicom.upper_layer.pdu import AAssociateRJ, AAssociateRQ
+from hilum.dicom.upper_layer.transport import TlsTransport, Transport
+
+log = logging.getLogger("hilum.dicom.server")
+
+
+@dataclass(eq=False)
+class _Connection:
+    """One accepted socket and who holds it."""
+
+    socket: socket.socket
+    address: tuple[str, int]
+    thread: threading.Thread | None = None
+    peer_key: tuple[str, str] | None = None  # calling AE title and host, once an association is granted
+
+
+class DicomServer:
+    """Listens, accepts and serves associations until drained."""
+
+    def __init__(
+        self,
+        bind: tuple[str, int],
+        services: Sequence[Service],
+        policy: AcceptancePolicy,
+        limits: Limits | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._bind = bind
+        self._configuration = (tuple(services), policy)
+        self._limits = limits or Limits()
+        self._tls = tls
+        self._budget = MemoryBudget(self._limits.memory_budget)
+        self._drain = Drain()
+        self._lock = threading.Lock()
+        self._connections: dict[_Connection, None] = {}  # in the order they came
+        self._counts: Counter[str] = Counter()
+        self._listener: socket.socket | None = None
+        self._acceptor: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Bind and begin to accept; raises OSError when the address cannot be had."""
+        listener = socket.create_server(self._bind, backlog=256, reuse_port=False)
+        self._listener = listener
+        self._acceptor = threading.Thread(target=self._accept, args=(listener,), name="dicom-accept", daemon=True)
+        self._acceptor.start()
+
+    @property
+    def port(self) -> int:
+        """The port it listens on, also when 0 was asked for."""
+        if self._listener is None:
+            raise RuntimeError("The DICOM server has not been started.")
+        return int(self._listener.getsockname()[1])
+
+    def reconfigure(self, *, services: Sequence[Service] | None = None, policy: AcceptancePolicy | None = None) -> None:
+        """Swap services or policy for the associations to come."""
+        old_services, old_policy = self._configuration
+        self._configuration = (old_services if services is None else tuple(services), policy or old_policy)
+
+    def counts(self) -> dict[str, int]:
+        """Since the start: connections, associations, and how many of each command were read; and `open` now."""
+        with self._lock:
+            standing = sum(connection.peer_key is not None for connection in self._connections)
+            return {**self._counts, "open": standing, "open-connections": len(self._connections)}
+
+    def drain(self, timeout: float) -> bool:
+        """Stop accepting, let every association finish its message and end; False if some had to be cut off."""
+        now = time.monotonic()
+        self._drain.soft, self._drain.hard = now + timeout - min(2.0, timeout / 2), now + timeout
+        self._drain.begun = True
+        if self._listener is not None:
+            _shut(self._listener)
+            self._listener.close()
+        with self._lock:
+            waiting = list(self._connections)
+            for connection in waiting:
+                if connection.peer_key is None:
+                    _shut(connection.socket)
+        for connection in waiting:
+            if connection.thread is not None:
+                connection.thread.join(max(0.0, self._drain.hard + self._limits.tick - time.monotonic()))
+        with self._lock:
+            cut_off = list(self._connections)
+        for connection in cut_off:
+            _shut(connection.socket)
+        return not cut_off
+
+    # Accepting -------------------------------------------------------------------------------------------------------
+
+    def _accept(self, listener: socket.socket) -> None:
+        while not self._drain.begun:
+            try:
+                accepted, address = listener.accept()
+            except OSError as error:
+                if self._drain.begun or error.errno in (errno.EINVAL, errno.EBADF):
+                    return
+                log.warning("cannot accept a connection: %s", errno.errorcode.get(error.errno or 0, "unknown"))
+                time.sleep(0.1)  # out of descriptors or memory: what ends frees some
+                continue
+            self._admit(_Connection(accepted, (str(address[0]), int(address[1]))))
+
+    def _admit(self, connection: _Connection) -> None:
+        with self._lock:
+            self._counts["connections"] += 1
+            if len(self._connections) >= self._limits.maximum_connections and not self._evict():
+                self._counts["connections-refused"] += 1
+                connection.socket.close()
+                return
+            self._connections[connection] = None
+        thread = threading.Thread(target=self._serve, args=(connection,), name="dicom-association", daemon=True)
+        connection.thread = thread
+        try:
+            thread.start()
+        except RuntimeError:  # the system has no more threads
+            self._forget(connection)
+
+    def _evict(self) -> bool:
+        """Cut off the oldest connection that has no association; the caller holds the lock."""
+        for connection in self._connections:
+            if connection.peer_key is None:
+                del self._connections[connection]
+                self._counts["connections-evicted"] += 1
+                _shut(connection.socket)
+                return True
+        return False
+
+    def _forget(self, connection: _Connection) -> None:
+        with self._lock:
+            self._connections.pop(connection, None)
+        connection.socket.close()
+
+    # One association -------------------------------------------------------------------------------------------------
+
+    def _serve(self, connection: _Connection) -> None:
+        association_id = uuid.uuid4().hex
+        try:
+            transport, certificate = self._transport(connection)
+        except (OSError, ValueError) as error:
+            log.info("association %s: no connection: %s", association_id, type(error).__name__)
+            self._forget(connection)
+            return
+        try:
+            self._converse(connection, Association(transport, self._limits, association_id), certificate)
+        except Exception as error:  # noqa: BLE001  # the edge: one association must not take the server along
+            self._count("associations-failed")
+            log.error("association %s failed: %s", association_id, type(error).__name__)
+        finally:
+            transport.close()
+            self._forget(connection)
+
+    def _transport(self, connection: _Connection) -> tuple[Transport, dict[str, object] | None]:
+        if self._tls is None:
+            return Transport(connection.socket, self._limits.tick), None
+        connection.socket.settimeout(self._limits.artim_timeout)
+        secured = self._tls.wrap_socket(connection.socket, server_side=True)
+        connection.socket = secured
+        return TlsTransport(secured, self._limits.tick), secured.getpeercert()  # type: ignore[return-value]
+
+    def _converse(
+        self, connection: _Connection, association: Association, certificate: dict[str, object] | None
+    ) -> None:
+        services, policy = self._configuration
+
+        def negotiate(request: AAssociateRQ) -> Agreement | AAssociateRJ:
+            information = request.user_information
+            peer = Peer(
+                request.calling_ae_title,
+                request.called_ae_title,
+                connection.address,
+                certificate,
+                information.user_identity,
+                information.implementation_class_uid,
+                information.implementation_version_name,
+            )
+            offers = [service.offer for service in services]
+            answer = agree(request, peer, offers, policy, self._limits.maximum_length_received)
+            return self._granted(connection, answer) if isinstance(answer, Agreement) else answer
+
+        if not association.establish(negotiate):
+            self._count("associations-refused")
+            return
+        peer = association.peer
+        log.info(
+            "association %s accepted from %s at %s with %d contexts",
+            association.association_id,
+            peer.calling_ae_title if peer else "-",
+            connection.address[0],
+            len(association.contexts),
+        )
+        self._count("associations")
+        conversation = Conversation(association, services, self._limits, self._budget, self._drain)
+        try:
+            conversation.run()
+        finally:
+            with self._lock:
+                self._counts.update(conversation.commands)
+            log.info("association %s ended: %s", association.association_id, association.outcome)
+
+    def _granted(self, connection: _Connection, agreement: Agreement) -> Agreement | AAssociateRJ:
+        """The agreement, if the limits leave room for one more association."""
+        key = (agreement.peer.calling_ae_title, connection.address[0])
+        with self._lock:
+            if self._drain.begun:
+                return TEMPORARY_CONGESTION
+            standing = [other.peer_key for other in self._connections if other.peer_key is not None]
+            if len(standing) >= self._limits.maximum_associations:
+                return TEMPORARY_CONGESTION
+            if standing.count(key) >= self._limits.maximum_associations_per_peer:
+                return LOCAL_LIMIT_EXCEEDED
+            if connection in self._connections:
+                connection.peer_key = key
+        return agreement
+
+    def _count(self, what: str) -> None:
+        with self._lock:
+            self._counts[what] += 1
+
+
+def _shut(connection: socket.socket) -> None:
+    """Wake whoever reads the socket; closing alone would not."""
+    try:
+        connection.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        return
