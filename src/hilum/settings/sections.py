@@ -316,7 +316,7 @@ class Destination(Section):
 class Route(Section):
     """Which events go to which destinations."""
 
-    on: str = Field(description="The event; the list stands in docs/configuration.md.")
+    on: str = Field(description="The event; see Events below.")
     condition: str = Field(
         default="",
         alias="if",
