@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 import logging
@@ -281,3 +282,23 @@ def test_reading_the_telemetry_does_not_import_the_metrics_client() -> None:
     program = "import sys, hilum.telemetry; print('prometheus_client' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def log_calls() -> Iterator[tuple[str, ast.Call]]:
+    """Every `log.warning(…)` of the program, with its place."""
+    for file in sorted(Path(telemetry.__file__).parents[1].rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).startswith(("log.", "logger.", "_log.")):
+                yield f"{file.name}:{node.lineno}", node
+
+
+def test_everything_the_program_logs_is_allowed_and_named() -> None:
+    lost = []
+    for place, call in log_calls():
+        message = call.args[0] if call.args else None
+        if not isinstance(message, ast.Constant) or not logs._EVENT_NAME.fullmatch(str(message.value)):
+            lost.append(f"{place}: the message")
+        for extra in (word.value for word in call.keywords if word.arg == "extra"):
+            keys = [ast.literal_eval(key) for key in extra.keys if key] if isinstance(extra, ast.Dict) else []
+            lost += [f"{place}: {key}" for key in keys if key not in logs.ALLOWED]
+    assert not lost, f"these would not be written: {lost}"
