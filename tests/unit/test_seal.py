@@ -16,7 +16,7 @@ import pytest
 from hilum.core.errors import Conflict, InvalidInput
 from hilum.security.keys import AuditKey
 from hilum.security.merkle import merkle_root
-from hilum.security.seal import SEALED_FIELDS, Leaf, Seal, make_seal, ready_to_seal, row_mac, row_signer
+from hilum.security.seal import SEALED_FIELDS, Leaf, Seal, make_seal, ready_to_seal, row_mac, row_signer, seal_mac
 from hilum.security.seal_check import Finding, FindingKind, verify
 
 KEY = AuditKey("k1", b"k" * 32)
@@ -26,7 +26,7 @@ Row = dict[str, Any]
 
 
 def audit_row(writer: str, sequence: int, key: AuditKey = KEY) -> Row:
-    row: Row = {name: None for name in SEALED_FIELDS}
+    row: Row = dict.fromkeys(SEALED_FIELDS)
     row |= {"writer": writer, "sequence": sequence, "at": START + timedelta(milliseconds=sequence), "actor": "ann"}
     row |= {"action": "read", "door": "fhir", "outcome": "allowed", "patient_id": f"p{sequence % 7}"}
     row["key_id"], row["mac"] = row_signer(key)(row)
@@ -211,6 +211,20 @@ def test_a_seal_changed_in_any_part_is_named(trail: Trail, change: str) -> None:
     assert (FindingKind.REWRITTEN_SEAL, 1 if change == "number" else 2) in named
 
 
+def test_a_seal_made_anew_with_the_key_breaks_the_link_of_the_next(trail: Trail) -> None:
+    leaves = [leaf(trail.rows[writer, n]) for writer in "ab" for n in range(6, 11)]
+    trail.seals[1] = make_seal(KEY, trail.seals[0], leaves, START + timedelta(hours=1))
+    findings = trail.findings()
+    assert [(f.kind, f.seal) for f in findings] == [(FindingKind.REWRITTEN_SEAL, 3)]
+    assert "does not follow" in findings[0].message
+
+
+def test_a_seal_signed_with_a_wrong_count_contradicts_itself(trail: Trail) -> None:
+    wrong = replace(trail.seals[3], count=9)
+    trail.seals[3] = replace(wrong, mac=seal_mac(KEY, wrong))
+    assert "contradicts itself" in trail.findings(latest=None)[0].message
+
+
 def test_an_unreadable_seal_is_named_and_the_rest_still_checked(trail: Trail) -> None:
     trail.rows["b", 12]["actor"] = "bob"
     bodies = [seal.as_dict() for seal in trail.seals]
@@ -318,7 +332,7 @@ def test_text_moved_between_neighbouring_fields_gives_another_mac() -> None:
     assert row_mac(KEY, {**row, "actor": "1"}) != row_mac(KEY, {**row, "actor": 1})
 
 
-@pytest.mark.parametrize("value", [1.5, b"x", datetime(2026, 1, 1), {"x": [0.1]}, "\ud800", 2**70])  # noqa: DTZ001
+@pytest.mark.parametrize("value", [1.5, b"x", datetime(2026, 1, 1), {"x": [0.1]}, "\ud800", 2**70])
 def test_a_value_without_a_stable_form_is_refused(value: object) -> None:
     with pytest.raises(InvalidInput):
         row_mac(KEY, {**audit_row("a", 1), "reason": value})

@@ -35,6 +35,8 @@ _slots = BoundedSemaphore(CONCURRENT_HASHES)
 
 # no 0 O 1 l I, no vowels that spell words: it is read out over the telephone
 READABLE = "23456789bcdfghjkmnpqrstvwxyz"
+# characters that are neither the one before nor its neighbour in the alphabet, the digits or a row of keys
+FEWEST_SURPRISES = 5
 FREE_FAILURES = 5
 FIRST_LOCK = timedelta(seconds=30)
 LONGEST_LOCK = timedelta(minutes=15)
@@ -175,12 +177,12 @@ def _is_built_from(stem: str, words: frozenset[str]) -> bool:
 
 
 def _is_pattern(folded: str) -> bool:
-    """Tell whether a text repeats a block of up to three, or walks along an alphabet, the digits or a keyboard row."""
+    """Tell whether a text repeats a block of up to three, or little but steps along alphabet, digits or keyboard."""
     length = len(folded)
     if any((folded[:size] * length)[:length] == folded for size in (1, 2, 3)):
         return True
-    steps = sum(_follows(left, right) for left, right in pairwise(folded))
-    return steps >= 0.8 * (length - 1)
+    surprises = 1 + sum(not _follows(left, right) for left, right in pairwise(folded))
+    return surprises < FEWEST_SURPRISES
 
 
 @cache
