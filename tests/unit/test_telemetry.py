@@ -185,24 +185,9 @@ def test_long_values_are_cut_and_objects_become_their_type(lines: io.StringIO) -
 
 
 def test_nothing_that_identifies_a_patient_is_allowed() -> None:
-    forbidden = {
-        "patient",
-        "name",
-        "identifier",
-        "accession",
-        "birth",
-        "uid",
-        "control_id",
-        "text",
-        "message",
-        "reason",
-    }
-    assert not [
-        key
-        for key in logs.ALLOWED
-        for part in forbidden
-        if part in key and key not in ("event_name", "message_id", "message_type")
-    ]
+    forbidden = {"patient", "name", "identifier", "accession", "birth", "uid", "control", "text", "message", "reason"}
+    ours = {"event_name", "message_id", "message_type"}
+    assert [key for key in logs.ALLOWED - ours if forbidden & set(key.split("_"))] == []
 
 
 METRICS_PROGRAM = """

@@ -35,7 +35,8 @@ correlation: ContextVar[str] = ContextVar("correlation", default="")
 ALLOWED = frozenset(
     {
         "event", "level", "timestamp", "role", "pid", "logger", "correlation", "place",
-        "door", "verb", "command", "outcome", "code", "status", "method", "route", "message_type", "sop_class",
+        "door", "association", "contexts", "operation",
+        "verb", "command", "outcome", "code", "status", "method", "route", "message_type", "sop_class",
         "transfer_syntax", "field", "setting", "revision", "event_name", "event_id", "message_id", "delivery_id",
         "peer", "ae_title", "destination", "kind", "host", "port", "signal", "exit_code", "state", "backend",
         "count", "size", "bytes", "seconds", "attempt", "tries", "depth", "age", "position", "version", "limit",

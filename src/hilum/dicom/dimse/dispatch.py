@@ -27,7 +27,6 @@ C-STORE sub-operations of a C-GET, N-EVENT-REPORT of a storage commitment.
 from __future__ import annotations
 
 import logging
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -157,10 +156,8 @@ def refusal(error: HilumError, service_class: ServiceClass) -> Response:
 
 
 def failure(error: Exception, where: str) -> Response:
-    """0110H for an exception nobody foresaw; its text may name a patient, so only type and place are logged."""
-    frames = traceback.extract_tb(error.__traceback__)[-4:]
-    place = " < ".join(f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in reversed(frames))
-    log.error("%s failed: %s at %s", where, type(error).__name__, place)
+    """0110H for an exception nobody foresaw; telemetry logs its type and places, as its text may name a patient."""
+    log.error("operation failed", exc_info=error, extra={"door": "dicom", "operation": where})
     return Response(PROCESSING_FAILURE, error_comment="Processing failure.")
 
 
@@ -181,7 +178,8 @@ def answers(
     except OperationCancelled:
         yield Response(CANCEL)
     except HilumError as error:
-        log.info("%s %s refused: %s", service.name, request.command.name, error.code)
+        operation = f"{service.name} {request.command.name}"
+        log.info("operation refused", extra={"door": "dicom", "operation": operation, "code": error.code})
         yield refusal(error, service.service_class)
     except Exception as error:  # noqa: BLE001  # the edge: the association must outlive one failed message
         yield failure(error, f"{service.name} {request.command.name}")

@@ -129,7 +129,8 @@ class DicomServer:
             except OSError as error:
                 if self._drain.begun or error.errno in (errno.EINVAL, errno.EBADF):
                     return
-                log.warning("cannot accept a connection: %s", errno.errorcode.get(error.errno or 0, "unknown"))
+                code = errno.errorcode.get(error.errno or 0, "unknown")
+                log.warning("cannot accept a connection", extra={"door": "dicom", "code": code})
                 time.sleep(0.1)  # out of descriptors or memory: what ends frees some
                 continue
             self._admit(_Connection(accepted, (str(address[0]), int(address[1]))))
@@ -171,14 +172,15 @@ class DicomServer:
         try:
             transport, certificate = self._transport(connection)
         except (OSError, ValueError) as error:
-            log.info("association %s: no connection: %s", association_id, type(error).__name__)
+            code = type(error).__name__
+            log.info("no connection", extra={"door": "dicom", "association": association_id, "code": code})
             self._forget(connection)
             return
         try:
             self._converse(connection, Association(transport, self._limits, association_id), certificate)
-        except Exception as error:  # noqa: BLE001  # the edge: one association must not take the server along
+        except Exception as error:  # the edge: one association must not take the server along
             self._count("associations-failed")
-            log.error("association %s failed: %s", association_id, type(error).__name__)
+            log.error("association failed", exc_info=error, extra={"door": "dicom", "association": association_id})
         finally:
             transport.close()
             self._forget(connection)
@@ -216,11 +218,14 @@ class DicomServer:
             return
         peer = association.peer
         log.info(
-            "association %s accepted from %s at %s with %d contexts",
-            association.association_id,
-            peer.calling_ae_title if peer else "-",
-            connection.address[0],
-            len(association.contexts),
+            "association accepted",
+            extra={
+                "door": "dicom",
+                "association": association.association_id,
+                "ae_title": peer.calling_ae_title if peer else "-",
+                "host": connection.address[0],
+                "contexts": len(association.contexts),
+            },
         )
         self._count("associations")
         conversation = Conversation(association, services, self._limits, self._budget, self._drain)
@@ -229,7 +234,8 @@ class DicomServer:
         finally:
             with self._lock:
                 self._counts.update(conversation.commands)
-            log.info("association %s ended: %s", association.association_id, association.outcome)
+            extra = {"door": "dicom", "association": association.association_id, "outcome": association.outcome}
+            log.info("association ended", extra=extra)
 
     def _granted(self, connection: _Connection, agreement: Agreement) -> Agreement | AAssociateRJ:
         """The agreement, if the limits leave room for one more association."""

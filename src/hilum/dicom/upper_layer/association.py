@@ -306,7 +306,8 @@ class Association:
         """The first thing that ends an association is its outcome."""
         if self.outcome in ("open", "released"):
             self.outcome = outcome
-            log.info("association %s %s", self.association_id, outcome)
+            extra = {"door": "dicom", "association": self.association_id, "outcome": outcome}
+            log.info("association decided", extra=extra)
 
     def _limit_sending(self, maximum_length_received: int) -> None:
         self.maximum_length_sent = min(maximum_length_received or _FRAMES, _FRAMES) & ~1
