@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import random
 import time
 from collections.abc import Iterator
@@ -15,7 +14,6 @@ import pytest
 
 from hilum.core.errors import Conflict, InvalidInput
 from hilum.security.keys import AuditKey
-from hilum.security.merkle import merkle_root
 from hilum.security.seal import SEALED_FIELDS, Leaf, Seal, make_seal, ready_to_seal, row_mac, row_signer, seal_mac
 from hilum.security.seal_check import Finding, FindingKind, verify
 
@@ -367,20 +365,6 @@ def test_a_seal_survives_its_json() -> None:
 def test_what_is_not_a_seal_is_refused(text: bytes) -> None:
     with pytest.raises(InvalidInput):
         Seal.from_json(text)
-
-
-def test_the_merkle_root_is_that_of_rfc_9162() -> None:
-    def reference(leaves: list[bytes]) -> bytes:
-        if not leaves:
-            return hashlib.sha256(b"").digest()
-        if len(leaves) == 1:
-            return hashlib.sha256(b"\x00" + leaves[0]).digest()
-        split = 1 << (len(leaves) - 1).bit_length() - 1
-        return hashlib.sha256(b"\x01" + reference(leaves[:split]) + reference(leaves[split:])).digest()
-
-    for size in range(70):
-        leaves = [bytes([n]) for n in range(size)]
-        assert merkle_root(leaves) == reference(leaves)
 
 
 def test_a_hundred_thousand_rows_are_verified_as_they_stream_by() -> None:
