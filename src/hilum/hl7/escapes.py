@@ -73,7 +73,7 @@ _HEX_RUN: Final = re.compile("X([0-9A-Fa-f]+)")
 
 def _spaces(count: str) -> str:
     """`.sp n` ends the line and skips n - 1 more; bounded, since n is the sender's."""
-    return "\n" * min(int(count or "1") or 1, 100)
+    return "\n" * min(int(count or "1") or 1, 20)
 
 
 @lru_cache(maxsize=256)
@@ -109,7 +109,7 @@ def unescaper(separators: Separators, codec: str) -> Callable[[str], str]:
             case "sp", count:
                 return _spaces(count.lstrip("+-"))
             case "sk", count:
-                return " " * min(int(count.lstrip("+-") or "1"), 100)
+                return " " * min(int(count.lstrip("+-") or "1"), 20)
             case _:
                 return ""
 
