@@ -39,6 +39,7 @@ CONDITIONS: Final = {
 # sender: sending it again unchanged is useless. AE is for the content of a message, or for a trouble of the moment.
 REFUSALS: Final = {
     "error": ("AE", "207"),
+    "defect": ("AE", "207"),
     "invalid": ("AE", "102"),
     "missing": ("AE", "101"),
     "too-large": ("AE", "102"),
