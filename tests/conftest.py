@@ -2,5 +2,6 @@
 
 from fixtures.postgres import postgres_server, postgres_url
 from fixtures.s3 import s3_bucket, s3_server
+from fixtures.stores import sqlite_store, store
 
-__all__ = ["postgres_server", "postgres_url", "s3_bucket", "s3_server"]
+__all__ = ["postgres_server", "postgres_url", "s3_bucket", "s3_server", "sqlite_store", "store"]

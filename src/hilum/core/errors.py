@@ -109,3 +109,10 @@ class OutOfSpace(Unavailable):
     """There is no room left to store this safely."""
 
     code = "out-of-space"
+
+
+class Defect(HilumError):
+    """An error inside Hilum; what was sent is kept and can be processed again."""
+
+    code = "defect"
+    retryable = True

@@ -17,8 +17,10 @@ _PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
 def new_id() -> str:
     """Return a fresh 26-character identifier that sorts by the time it was made."""
     value = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
-    return _ALPHABET[value >> 125 & 31] + _ALPHABET[value >> 120 & 31] + "".join(
-        _PAIRS[value >> shift & 1023] for shift in range(110, -1, -10)
+    return (
+        _ALPHABET[value >> 125 & 31]
+        + _ALPHABET[value >> 120 & 31]
+        + "".join(_PAIRS[value >> shift & 1023] for shift in range(110, -1, -10))
     )
 
 

@@ -128,7 +128,7 @@ class Physician:
 
 @dataclass(frozen=True, slots=True)
 class ScheduledStep:
-    """A scheduled procedure step (PS3.3 C.4.10). `start_at` is UTC; a step without station suits any of its modality."""
+    """A scheduled procedure step (PS3.3 C.4.10); without a station it suits any of its modality. `start_at` is UTC."""
 
     id: str
     order_id: str

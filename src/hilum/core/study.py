@@ -57,7 +57,7 @@ class ExceptionKind(StrEnum):
     REPORT_WITHOUT_ORDER = "report-without-order"
     REPORT_BEFORE_IMAGES = "report-before-images"
     CONTROL_ID_REUSED = "control-id-reused"
-    MERGED_WITH_OPEN_ORDERS = "merged-with-open-orders"
+    IMAGES_AFTER_REPORT = "images-after-report"
     MESSAGE_REFUSED = "message-refused"
 
 

@@ -29,6 +29,16 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+class PlainText(sa.types.TypeDecorator[str]):
+    """Text as a sender gave it, of any length; NUL, which PostgreSQL cannot hold, is left out."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
+        return value.replace("\x00", "") if value and "\x00" in value else value
+
+
 class Json(sa.types.TypeDecorator[Any]):
     """A JSON document kept as text, so that it reads back exactly as it was written."""
 

@@ -39,11 +39,12 @@ class Committer:
     """Takes verbs off a queue and commits them in batches."""
 
     def __init__(
-        self, engine: sa.Engine, clock: Callable[[], datetime], writer: AuditWriter, lock_path: str
+        self, engine: sa.Engine, clock: Callable[[], datetime], new_writer: Callable[[], AuditWriter], lock_path: str
     ) -> None:
         self._engine = engine
         self._clock = clock
-        self._writer = writer
+        self._new_writer = new_writer
+        self._writer = new_writer()
         self._lock = os.open(lock_path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600) if lock_path else None
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._closed = False
@@ -103,9 +104,11 @@ class Committer:
                     outcomes.append((job, *self._run(uow, job)))
                 written = uow.flush()
             self._writer.committed += written
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  # recorded and handed to every caller
             # The edge of the loop that must live: nothing of the batch was committed, and every caller is told.
             failure = _database_failure(error)
+            # Whether a failed COMMIT reached the disk is not known, so its audit numbers must not be given again.
+            self._writer = self._new_writer()
             log.error("a batch was not committed", extra={"verbs": len(batch), "code": failure.code})
             outcomes = [(job, None, failure) for job in batch]
         finally:
@@ -130,7 +133,7 @@ class Committer:
             return None, refusal
         except sa.exc.DatabaseError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # handed to the caller
             # A defect in one verb must not take the other verbs of the batch with it.
             return None, error
 

@@ -33,7 +33,13 @@ def open_engine(url: str, path: Path, *, pool_size: int = 16) -> sa.Engine:
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     # pysqlite's own transaction handling commits at outer savepoints; ours begins explicitly.
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-65536", "mmap_size=268435456"):
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        "cache_size=-65536",
+        "mmap_size=268435456",
+    ):
         connection.execute(f"PRAGMA {pragma}")
 
 

@@ -195,8 +195,17 @@ class Deliveries:
             .values(state="sending", attempts=_delivery.c.attempts + 1, sent_at=self._uow.now)
         )
         return Delivery(
-            row.id, lane.id, lane.destination, row.position, row.event_id, row.order_id, row.kind,
-            row.control_id, row.body, row.attempts + 1, row.refusals,
+            row.id,
+            lane.id,
+            lane.destination,
+            row.position,
+            row.event_id,
+            row.order_id,
+            row.kind,
+            row.control_id,
+            row.body,
+            row.attempts + 1,
+            row.refusals,
         )
 
     def still_held(self, lane_id: str, holder: str) -> bool:

@@ -60,9 +60,7 @@ class Exams:
 
     def add(self, step: PerformedStep, links: Sequence[tuple[str, str]], attributes: dict[str, Any], peer: str) -> None:
         """Store a new performed step; `links` are (scheduled step id, order id)."""
-        self._db.execute(
-            _performed.insert().values(id=step.id, attributes=attributes, peer=peer, **_columns(step))
-        )
+        self._db.execute(_performed.insert().values(id=step.id, attributes=attributes, peer=peer, **_columns(step)))
         if links:
             self._db.execute(
                 _link.insert(),
@@ -70,20 +68,31 @@ class Exams:
             )
         self._relate_series(step)
 
+    def relate_series(self, performed_id: str, series_instance_uid: str) -> None:
+        """Note that a series names this performed step (PS3.3 C.7.3.1, 0008,1111)."""
+        known = sa.select(_series.c.performed_id).where(
+            _series.c.performed_id == performed_id, _series.c.series_instance_uid == series_instance_uid
+        )
+        if self._db.execute(known).scalar() is None:
+            self._db.execute(
+                _series.insert().values(performed_id=performed_id, series_instance_uid=series_instance_uid)
+            )
+
+    def series_of(self, performed_id: str) -> list[str]:
+        """Return the series that a performed step named or that named it."""
+        query = sa.select(_series.c.series_instance_uid).where(_series.c.performed_id == performed_id)
+        return list(self._db.execute(query).scalars())
+
     def save(self, step: PerformedStep, attributes: dict[str, Any]) -> None:
         """Store a changed performed step."""
         self._db.execute(
             _performed.update().where(_performed.c.id == step.id).values(attributes=attributes, **_columns(step))
         )
-        self._db.execute(_series.delete().where(_series.c.performed_id == step.id))
         self._relate_series(step)
 
     def _relate_series(self, step: PerformedStep) -> None:
-        if step.series_instance_uids:
-            self._db.execute(
-                _series.insert(),
-                [{"performed_id": step.id, "series_instance_uid": uid} for uid in dict.fromkeys(step.series_instance_uids)],
-            )
+        for uid in step.series_instance_uids:
+            self.relate_series(step.id, uid)
 
     def _build(self, row: sa.Row[Any]) -> PerformedStep:
         links = self._db.execute(

@@ -87,6 +87,14 @@ class Exceptions:
             .values(resolved_at=self._uow.now, resolved_by=by, resolution=resolution)
         )
 
+    def resolve_for_message(self, message_id: str, by: str, resolution: str) -> None:
+        """Take a message's entries off the list, since it was applied in the end."""
+        self._db.execute(
+            _item.update()
+            .where(_item.c.message_id == message_id, _item.c.resolved_at.is_(None), _item.c.kind == "message-refused")
+            .values(resolved_at=self._uow.now, resolved_by=by, resolution=resolution)
+        )
+
     def resolve_for_study(self, study_id: str, kinds: tuple[ExceptionKind, ...], by: str, resolution: str) -> None:
         """Take a study's entries of some kinds off the list, since they no longer hold."""
         self._db.execute(

@@ -38,8 +38,19 @@ class JournaledMessage:
 def message_from_row(row: sa.Row[Any]) -> JournaledMessage:
     """Build a journaled message from its row."""
     return JournaledMessage(
-        row.id, row.received_at, row.sender, row.control_id, row.digest, row.kind, row.raw, row.reply,
-        row.outcome, row.reason, row.attempts, row.patient_id, row.order_id,
+        row.id,
+        row.received_at,
+        row.sender,
+        row.control_id,
+        row.digest,
+        row.kind,
+        row.raw,
+        row.reply,
+        row.outcome,
+        row.reason,
+        row.attempts,
+        row.patient_id,
+        row.order_id,
     )
 
 

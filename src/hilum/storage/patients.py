@@ -58,10 +58,8 @@ class Patients:
 
     def survivor(self, patient_id: str) -> Patient:
         """Return the patient that `patient_id` was merged into in the end, or itself."""
-        patient = self.get(patient_id)
-        while patient.merged_into is not None:
-            patient = self.get(patient.merged_into)
-        return patient
+        query = sa.select(_patient.c.survivor_id).where(_patient.c.id == patient_id)
+        return self.get(self._db.execute(query).scalar_one())
 
     def find(self, identifier: Identifier) -> Patient | None:
         """Return the surviving patient who holds an identifier."""
@@ -73,9 +71,14 @@ class Patients:
 
     def holders(self, value: str) -> list[Patient]:
         """Return the surviving patients who hold `value` under any issuer."""
-        query = sa.select(_identifier.c.patient_id).where(_identifier.c.value == value)
-        survivors = {self.survivor(patient_id).id for patient_id in self._db.execute(query).scalars()}
-        return [self.get(patient_id) for patient_id in sorted(survivors)]
+        query = (
+            sa.select(_patient.c.survivor_id)
+            .join(_identifier, _identifier.c.patient_id == _patient.c.id)
+            .where(_identifier.c.value == value)
+            .distinct()
+            .order_by(_patient.c.survivor_id)
+        )
+        return [self.get(patient_id) for patient_id in self._db.execute(query).scalars().all()]
 
     def lock(self, *patient_ids: str | None) -> None:
         """Lock patients in id order until the commit: the patient is what serialises concurrent verbs."""
@@ -93,6 +96,7 @@ class Patients:
         self._db.execute(
             _patient.insert().values(
                 id=patient_id,
+                survivor_id=patient_id,
                 **_demographic_columns(demographics),
                 demographics_at=demographics_at,
                 created_at=self._uow.now,
@@ -136,6 +140,7 @@ class Patients:
             .where(_patient.c.id == subsumed_id)
             .values(merged_into=survivor_id, updated_at=self._uow.now, revision=_patient.c.revision + 1)
         )
+        self._db.execute(_patient.update().where(_patient.c.survivor_id == subsumed_id).values(survivor_id=survivor_id))
         self._db.execute(
             _merge.insert().values(
                 id=self._uow.new_id(),
@@ -148,13 +153,8 @@ class Patients:
 
     def family(self, patient_id: str) -> list[str]:
         """Return the ids of a survivor and of everyone merged into it, directly or through others."""
-        known = [patient_id]
-        frontier = [patient_id]
-        while frontier:
-            query = sa.select(_patient.c.id).where(_patient.c.merged_into.in_(frontier))
-            frontier = [found for found in self._db.execute(query).scalars() if found not in known]
-            known += frontier
-        return known
+        query = sa.select(_patient.c.id).where(_patient.c.survivor_id == patient_id).order_by(_patient.c.id)
+        return list(self._db.execute(query).scalars())
 
 
 def _demographic_columns(demographics: Demographics) -> dict[str, Any]:

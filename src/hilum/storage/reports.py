@@ -46,8 +46,14 @@ def load_report(connection: sa.Connection, where: sa.ColumnElement[bool]) -> Rep
     draft = None
     if row.draft_at is not None:
         draft = ReportVersion(
-            row.id, row.version + 1, ReportStatus.DRAFT, row.draft_findings, row.draft_impression,
-            Physician(), row.draft_at, signed_by=row.draft_by,
+            row.id,
+            row.version + 1,
+            ReportStatus.DRAFT,
+            row.draft_findings,
+            row.draft_impression,
+            Physician(),
+            row.draft_at,
+            signed_by=row.draft_by,
         )
     return Report(
         id=row.id,

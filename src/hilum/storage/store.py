@@ -74,7 +74,7 @@ class Store:
         self._committer: Committer | None = None
         self._pool: ThreadPoolExecutor | None = None
         if engine.dialect.name == "sqlite":
-            self._committer = Committer(engine, clock, self._new_writer(), lock_path)
+            self._committer = Committer(engine, clock, self._new_writer, lock_path)
         else:
             self._pool = ThreadPoolExecutor(threads, thread_name_prefix="store")
 
@@ -125,6 +125,8 @@ class Store:
             try:
                 return self._once(verb, command, actor, writer)
             except sa.exc.DBAPIError as error:
+                # Whether a failed COMMIT reached the disk is not known, so its audit numbers must not be given again.
+                writer = self._local.writer = self._new_writer()
                 state = getattr(error.orig, "sqlstate", None) or ""
                 if state == "23505" and attempt == TRIES:
                     raise Conflict("Another message claimed the same identifier at the same moment.") from error

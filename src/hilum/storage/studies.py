@@ -51,15 +51,17 @@ class Studies:
         """Return a study by its id."""
         return study_from_row(self._db.execute(sa.select(_study).where(_study.c.id == study_id)).one())
 
-    def by_uid(self, study_instance_uid: str) -> Study | None:
-        """Return a study by its Study Instance UID, locked until the commit."""
-        query = sa.select(_study).where(_study.c.study_instance_uid == study_instance_uid).with_for_update()
-        row = self._db.execute(query).one_or_none()
+    def find(self, study_instance_uid: str, patient_identifier: str) -> Study | None:
+        """Return the study of a UID for the patient whom the images name, locked until the commit."""
+        query = sa.select(_study).where(
+            _study.c.study_instance_uid == study_instance_uid, _study.c.patient_identifier == patient_identifier
+        )
+        row = self._db.execute(query.with_for_update()).one_or_none()
         return None if row is None else study_from_row(row)
 
     def row(self, study_id: str) -> Mapping[str, Any]:
         """Return all that the images themselves say of a study."""
-        return self._db.execute(sa.select(_study).where(_study.c.id == study_id)).one()._mapping
+        return dict(self._db.execute(sa.select(_study).where(_study.c.id == study_id)).mappings().one())
 
     def of_order(self, order_id: str) -> list[Study]:
         """Return the studies of an order, oldest first."""
@@ -76,10 +78,14 @@ class Studies:
             named = sa.or_(named, _study.c.accession_number == accession_number)
         return self._many(_study.c.order_id.is_(None), named)
 
-    def with_series(self, series_instance_uid: str) -> list[Study]:
-        """Return the studies that hold a series of this UID."""
-        query = sa.select(_series.c.study_id).where(_series.c.series_instance_uid == series_instance_uid)
-        return self._many(_study.c.id.in_(query))
+    def series_of(self, study_ids: Sequence[str]) -> list[sa.Row[Any]]:
+        """Return the series of studies: (id, study_id, series_instance_uid, withheld)."""
+        columns = (_series.c.id, _series.c.study_id, _series.c.series_instance_uid, _series.c.withheld)
+        return list(self._db.execute(sa.select(*columns).where(_series.c.study_id.in_(study_ids))))
+
+    def withhold_series(self, series_ids: Sequence[str], withheld: bool) -> None:
+        """Store whether series are kept from sight."""
+        self._db.execute(_series.update().where(_series.c.id.in_(series_ids)).values(withheld=withheld))
 
     def quiet_since(self, moment: Any, limit: int = 100) -> list[Study]:
         """Return studies that are not complete and have received nothing since `moment`."""
@@ -87,8 +93,8 @@ class Studies:
         return [study_from_row(row) for row in self._db.execute(query.order_by(_study.c.id).limit(limit))]
 
     def instance(self, sop_instance_uid: str) -> list[sa.Row[Any]]:
-        """Return what is stored under a SOP Instance UID: (digest, study_id, beside)."""
-        query = sa.select(_instance.c.digest, _instance.c.study_id, _instance.c.beside)
+        """Return what is stored under a SOP Instance UID: (id, digest, study_id, beside)."""
+        query = sa.select(_instance.c.id, _instance.c.digest, _instance.c.study_id, _instance.c.beside)
         return list(self._db.execute(query.where(_instance.c.sop_instance_uid == sop_instance_uid)))
 
     def add(self, columns: Mapping[str, Any]) -> str:
@@ -152,9 +158,7 @@ class Studies:
         self._db.execute(
             _study.update()
             .where(_study.c.id == study_id)
-            .values(
-                match_state=state.value, patient_id=patient_id, order_id=order_id, revision=_study.c.revision + 1
-            )
+            .values(match_state=state.value, patient_id=patient_id, order_id=order_id, revision=_study.c.revision + 1)
         )
 
     def complete(self, study_id: str) -> None:

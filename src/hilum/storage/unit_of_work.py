@@ -5,6 +5,7 @@ A verb may be run again after a conflict, so everything it does goes through her
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import sqlalchemy as sa
 
 from hilum.core.actor import Actor
-from hilum.core.errors import HilumError
+from hilum.core.errors import Conflict, Defect, HilumError, InvalidInput
 from hilum.core.event import Event, EventName
 from hilum.core.identifiers import new_id
 from hilum.storage import tables
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from hilum.storage.reports import Reports
     from hilum.storage.studies import Studies
     from hilum.storage.users import Users
+
+log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 Signer = Callable[[Mapping[str, Any]], tuple[str, bytes]]
@@ -190,6 +193,27 @@ class UnitOfWork:
         except BaseException:
             self.rewind(marks)
             raise
+
+    def attempt_inner(self, verb: Callable[[], Result]) -> Result:
+        """Run a verb inside another one: everything that goes wrong in it becomes a `HilumError` after its undoing.
+
+        What concerns the whole transaction (a lost connection, a deadlock) goes on, so that `store.run` can try again.
+        """
+        try:
+            return self.attempt(verb)
+        except HilumError:
+            raise
+        except sa.exc.IntegrityError as error:
+            if self.on_postgresql:
+                raise
+            raise Conflict("The change contradicts what is stored.") from error
+        except sa.exc.DataError as error:
+            raise InvalidInput("A value is longer than its field.") from error
+        except sa.exc.DatabaseError:
+            raise
+        except Exception as error:  # the edge where a defect in one message must not stop the sender's next ones
+            log.error("a verb failed", exc_info=error)
+            raise Defect from error
 
     def mark(self) -> tuple[int, int]:
         """Return where the unwritten events and audit rows stand, for `rewind`."""

@@ -38,8 +38,15 @@ class User:
 def user_from_row(row: sa.Row[Any]) -> User:
     """Build a user from its row."""
     return User(
-        row.id, row.name, row.display, Role(row.role), row.password_hash, row.must_change_password,
-        tuple(Identifier(**identifier) for identifier in row.identifiers), row.disabled, row.failures,
+        row.id,
+        row.name,
+        row.display,
+        Role(row.role),
+        row.password_hash,
+        row.must_change_password,
+        tuple(Identifier(**identifier) for identifier in row.identifiers),
+        row.disabled,
+        row.failures,
         row.last_failure_at,
     )
 

@@ -7,6 +7,6 @@ from alembic import context
 from hilum.storage.tables import metadata
 
 connection = context.config.attributes["connection"]
-context.configure(connection=connection, target_metadata=metadata, render_as_batch=connection.dialect.name == "sqlite")
+context.configure(connection=connection, target_metadata=metadata, user_module_prefix="")
 with context.begin_transaction():
     context.run_migrations()

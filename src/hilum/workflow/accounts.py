@@ -1,0 +1,117 @@
+"""User accounts: who may sign in, under which role, and which identifiers in messages are theirs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from hilum.core.actor import Actor, Identifier, Role
+from hilum.core.errors import Duplicate, NotFound
+from hilum.security.guard import permit
+from hilum.security.policy import Action
+from hilum.storage.unit_of_work import UnitOfWork
+from hilum.storage.users import User
+
+
+@dataclass(frozen=True, slots=True)
+class AddUser:
+    """A new account; the password is hashed before it comes here."""
+
+    name: str
+    role: Role
+    password_hash: str
+    identifiers: tuple[Identifier, ...] = ()
+    display: str = ""
+    must_change_password: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SetPassword:
+    """A new password of an account, hashed."""
+
+    name: str
+    password_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSession:
+    """A session of someone whose password was right; `session_id` is the digest of the cookie's secret."""
+
+    name: str
+    session_id: str
+    expires_at: datetime
+    address: str
+
+
+def add_user(uow: UnitOfWork, command: AddUser, actor: Actor) -> str:
+    """Make an account; without identifiers its name stands for it in messages."""
+    permit(uow, actor, Action.MANAGE_USERS)
+    if uow.users.find(command.name) is not None:
+        raise Duplicate("There is already an account of this name.")
+    return uow.users.add(
+        command.name,
+        command.role,
+        command.password_hash,
+        command.identifiers or (Identifier(command.name),),
+        display=command.display,
+        must_change_password=command.must_change_password,
+    )
+
+
+def add_first_admin(uow: UnitOfWork, command: AddUser, actor: Actor) -> bool:
+    """Make the first account when there is none; tell whether it was made."""
+    permit(uow, actor, Action.MANAGE_USERS)
+    if uow.users.count():
+        return False
+    add_user(uow, command, actor)
+    return True
+
+
+def disable_user(uow: UnitOfWork, name: str, actor: Actor) -> None:
+    """Shut an account and end its sessions."""
+    permit(uow, actor, Action.MANAGE_USERS)
+    user = _user(uow, name)
+    uow.users.update(name, disabled=True)
+    uow.users.revoke_sessions(user.id)
+
+
+def set_password(uow: UnitOfWork, command: SetPassword, actor: Actor) -> None:
+    """Store a new password and end all sessions; people change their own, an admin anyone's."""
+    if actor.name != command.name or not actor.is_person:
+        permit(uow, actor, Action.MANAGE_USERS)
+    else:
+        uow.audit(actor, "change-password")
+    user = _user(uow, command.name)
+    uow.users.update(
+        command.name, password_hash=command.password_hash, must_change_password=False, failures=0, last_failure_at=None
+    )
+    uow.users.revoke_sessions(user.id)
+
+
+def sign_in(uow: UnitOfWork, command: OpenSession, actor: Actor) -> None:
+    """Open a session after the right password."""
+    user = _user(uow, command.name)
+    uow.audit(actor, "sign-in")
+    uow.users.update(command.name, failures=0, last_failure_at=None)
+    uow.users.open_session(command.session_id, user.id, command.expires_at, command.address)
+
+
+def sign_in_failed(uow: UnitOfWork, name: str, actor: Actor) -> None:
+    """Count a wrong password, so that guessing becomes slow."""
+    uow.audit(actor, "sign-in", outcome="refused", reason="password")
+    user = uow.users.find(name)
+    if user is not None:
+        uow.users.update(name, failures=user.failures + 1, last_failure_at=uow.now)
+
+
+def sign_out(uow: UnitOfWork, session_id: str, actor: Actor) -> None:
+    """End a session."""
+    uow.audit(actor, "sign-out")
+    uow.users.revoke_session(session_id)
+
+
+def _user(uow: UnitOfWork, name: str) -> User:
+    user = uow.users.find(name)
+    if user is None:
+        raise NotFound("There is no account of this name.")
+    return user

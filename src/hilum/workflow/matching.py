@@ -1,0 +1,152 @@
+"""Whose images are these? Studies are tied to orders by accession number or study UID, and only for the right patient.
+
+Nothing is guessed: what does not agree is readable under a banner and stands on the reconciliation list.
+Source: PS3.3 C.7.1, C.7.2; IHE RAD TF-2 4.8; design.md link 7.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from hilum.core.actor import Identifier
+from hilum.core.event import EventName
+from hilum.core.order import Order, OrderStatus
+from hilum.core.patient import Demographics, Patient, PersonName, is_another_person
+from hilum.core.study import ExceptionKind, MatchState, Study
+from hilum.core.text import fold
+from hilum.storage.unit_of_work import UnitOfWork
+from hilum.workflow.acquisition import images_prove_exam
+from hilum.workflow.source import Source
+
+MATCH_EXCEPTIONS = (
+    ExceptionKind.IMAGES_WITHOUT_ORDER,
+    ExceptionKind.IMAGES_OF_ANOTHER_PATIENT,
+    ExceptionKind.IMAGES_OF_UNKNOWN_PATIENT,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PatientOnImages:
+    """The patient as the images name them; `name` is a DICOM PN, `birth_date` a DICOM DA."""
+
+    identifier: str
+    authority: str
+    name: str
+    birth_date: str
+    sex: str
+
+    @property
+    def demographics(self) -> Demographics:
+        """What can be compared with a registered patient."""
+        return Demographics(PersonName.from_dicom(self.name), _date(self.birth_date), self.sex)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What was found out about a study; `exception` is why a person has to look, if so."""
+
+    state: MatchState
+    patient_id: str | None
+    order: Order | None
+    exception: ExceptionKind | None = None
+
+
+def find_match(uow: UnitOfWork, on_images: PatientOnImages, accession_number: str, study_instance_uid: str) -> Match:
+    """Find the order and patient of a study by what its images say."""
+    order = uow.orders.by_study_uid(study_instance_uid)
+    if order is None and accession_number:
+        order = uow.orders.by_accession(accession_number)
+    if order is not None:
+        patient = uow.patients.survivor(order.patient_id)
+        if is_patient(uow, patient, on_images):
+            return Match(MatchState.VERIFIED, order.patient_id, order)
+        return Match(MatchState.CONFLICT, None, order, ExceptionKind.IMAGES_OF_ANOTHER_PATIENT)
+    known = _find_patient(uow, on_images)
+    if known is None:
+        return Match(MatchState.UNVERIFIED, None, None, ExceptionKind.IMAGES_OF_UNKNOWN_PATIENT)
+    return Match(MatchState.UNVERIFIED, known.id, None, ExceptionKind.IMAGES_WITHOUT_ORDER)
+
+
+def is_patient(uow: UnitOfWork, patient: Patient, on_images: PatientOnImages) -> bool:
+    """Tell whether images name this patient: an identifier of theirs, and not another person's name and birth date."""
+    held = [
+        identifier
+        for member in uow.patients.family(patient.id)
+        for identifier in uow.patients.get(member).identifiers
+        if identifier.value == on_images.identifier
+        and (not on_images.authority or not identifier.authority or identifier.authority == on_images.authority)
+    ]
+    return bool(held) and not is_another_person(patient.demographics, on_images.demographics)
+
+
+def match_waiting_studies(uow: UnitOfWork, order: Order, source: Source) -> None:
+    """Tie images that came before their order to it, where they are of its patient."""
+    for study in uow.studies.unmatched(order.accession_number, order.study_instance_uid):
+        row = uow.studies.row(study.id)
+        on_images = PatientOnImages(
+            row["patient_identifier"],
+            row["patient_authority"],
+            row["patient_name"],
+            row["patient_birth_date"],
+            row["patient_sex"],
+        )
+        if is_patient(uow, uow.patients.survivor(order.patient_id), on_images):
+            tie(uow, study, order, source)
+        else:
+            uow.studies.match(study.id, MatchState.CONFLICT, None, None)
+            uow.exceptions.resolve_for_study(study.id, MATCH_EXCEPTIONS, "hilum", "an order arrived")
+            uow.exceptions.add(
+                ExceptionKind.IMAGES_OF_ANOTHER_PATIENT,
+                order_id=order.id,
+                study_id=study.id,
+                patient_id=order.patient_id,
+            )
+
+
+def tie(uow: UnitOfWork, study: Study, order: Order, source: Source) -> None:
+    """Tie a study to an order of its patient; the exam that it proves begins, if it had not."""
+    uow.studies.match(study.id, MatchState.VERIFIED, order.patient_id, order.id)
+    uow.exceptions.resolve_for_study(study.id, MATCH_EXCEPTIONS, "hilum", "matched to an order")
+    uow.emit(
+        EventName.STUDY_MATCHED,
+        patient_id=order.patient_id,
+        order_id=order.id,
+        study_id=study.id,
+        standard=source.standard,
+        peer=source.peer,
+        message_id=source.message_id,
+    )
+    if order.status in (OrderStatus.CANCELLED, OrderStatus.DISCONTINUED):
+        uow.exceptions.add(
+            ExceptionKind.IMAGES_AFTER_CANCELLATION, order_id=order.id, study_id=study.id, patient_id=order.patient_id
+        )
+        return
+    images_prove_exam(uow, order, source)
+
+
+def _find_patient(uow: UnitOfWork, on_images: PatientOnImages) -> Patient | None:
+    """Return the one registered patient whom images without an order can be of: identifier and name agree."""
+    if not on_images.identifier:
+        return None
+    if on_images.authority:
+        found = uow.patients.find(Identifier(on_images.identifier, on_images.authority))
+        candidates = [found] if found else []
+    else:
+        candidates = uow.patients.holders(on_images.identifier)
+    family = fold(on_images.demographics.name.family)
+    agreeing = [
+        patient
+        for patient in candidates
+        if family
+        and fold(patient.demographics.name.family) == family
+        and not is_another_person(patient.demographics, on_images.demographics)
+    ]
+    return agreeing[0] if len(agreeing) == 1 else None
+
+
+def _date(text: str) -> date | None:
+    try:
+        return datetime.strptime(text[:8], "%Y%m%d").date()  # a DICOM DA has no zone
+    except ValueError:
+        return None

@@ -1,0 +1,119 @@
+"""Link 2, Prior check at ordering: which earlier exams bear on a draft order, and whether it repeats one.
+
+An exam bears on the draft when it shows the same body region, or is of the same modality family where a region is
+not known; exams of the same family come first, then the newest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from hilum.core.actor import Actor
+from hilum.core.codes import modality_of, region_of, same_family
+from hilum.core.event import EventName
+from hilum.core.order import Code, Order, OrderStatus
+from hilum.core.patient import Patient
+from hilum.core.report import Report
+from hilum.core.study import MatchState, Study
+from hilum.security.guard import permit
+from hilum.security.policy import Action
+from hilum.storage.unit_of_work import UnitOfWork
+from hilum.workflow.source import Source
+
+# An open order, or a done exam of the same procedure, this young is probably a duplicate.
+DUPLICATE_WINDOW = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckPriors:
+    """A draft order whose priors are asked for."""
+
+    patient_id: str
+    procedure: Code
+    section: str
+    placer_order_number: str
+    look_back: timedelta
+    source: Source
+    record: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """An earlier exam. `at` is when it was performed (UTC)."""
+
+    order: Order | None
+    study: Study
+    report: Report | None
+    at: datetime
+    description: str
+    modality: str
+    same_region: bool
+    same_family: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PriorFindings:
+    """What bears on a draft order: priors in reading order, and orders that it may repeat."""
+
+    patient: Patient
+    priors: tuple[Prior, ...]
+    duplicates: tuple[Order, ...]
+
+
+def check_priors(uow: UnitOfWork, command: CheckPriors, actor: Actor) -> PriorFindings:
+    """Find relevant priors and possible duplicates; that it was done is tied to the order that follows."""
+    patient = uow.patients.survivor(command.patient_id)
+    permit(uow, actor, Action.CHECK_PRIORS, patient_id=patient.id)
+    family = uow.patients.family(patient.id)
+    modality = modality_of(command.section, command.procedure)
+    region = region_of(command.procedure)
+    orders = {order.id: order for order in uow.orders.of_patients(family)}
+    priors = [
+        prior
+        for study in uow.studies.of_patients(family)
+        if (prior := _prior(uow, study, orders, modality, region)) is not None
+        and prior.at >= uow.now - command.look_back
+        and (prior.same_region or (prior.same_family and not region))
+    ]
+    priors.sort(key=lambda prior: (not prior.same_family, -prior.at.timestamp()))
+    duplicates = tuple(order for order in orders.values() if _repeats(uow, order, command))
+    if command.record:
+        check_id = uow.orders.record_prior_check(
+            patient.id, command.placer_order_number, command.procedure.value, len(priors) + len(duplicates)
+        )
+        uow.emit(
+            EventName.PRIORS_CHECKED,
+            patient_id=patient.id,
+            standard=command.source.standard,
+            peer=command.source.peer,
+            details={"check": check_id, "priors": len(priors)},
+        )
+    return PriorFindings(patient, tuple(priors), duplicates)
+
+
+def _prior(uow: UnitOfWork, study: Study, orders: dict[str, Order], modality: str, region: str) -> Prior | None:
+    if study.match_state not in (MatchState.VERIFIED, MatchState.UNVERIFIED) or not study.instance_count:
+        return None
+    order = orders.get(study.order_id or "")
+    description = order.procedure.meaning if order and order.procedure.meaning else study.description
+    shown = order.modality if order else next(iter(study.modalities), "")
+    its_region = order.body_region if order else region_of(Code("", "", study.description))
+    return Prior(
+        order=order,
+        study=study,
+        report=uow.reports.of_order(order.id) if order else None,
+        at=study.first_received_at,
+        description=description,
+        modality=shown,
+        same_region=bool(region) and region == its_region,
+        same_family=same_family(modality, shown),
+    )
+
+
+def _repeats(uow: UnitOfWork, order: Order, command: CheckPriors) -> bool:
+    if order.procedure.value != command.procedure.value or order.placed_at < uow.now - DUPLICATE_WINDOW:
+        return False
+    if command.placer_order_number and order.placer_order_number == command.placer_order_number:
+        return False
+    return order.status not in (OrderStatus.CANCELLED, OrderStatus.DISCONTINUED)

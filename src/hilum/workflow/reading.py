@@ -1,0 +1,67 @@
+"""Links 5 and 8, Worklist and Reading: who saw the step, and who began to read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hilum.core.actor import Actor, Role
+from hilum.core.event import EventName
+from hilum.security.guard import permit
+from hilum.security.policy import Action
+from hilum.storage.unit_of_work import UnitOfWork
+from hilum.workflow.source import Source
+
+
+@dataclass(frozen=True, slots=True)
+class WorklistServed:
+    """Steps that a modality was shown."""
+
+    step_ids: tuple[str, ...]
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class OpenImages:
+    """Someone opens the images of a study; `order_id` is empty for a study without one."""
+
+    study_id: str
+    order_id: str | None
+    patient_id: str | None
+    source: Source
+
+
+def worklist_served(uow: UnitOfWork, command: WorklistServed, actor: Actor) -> int:
+    """Record which steps a modality sees for the first time; return how many."""
+    permit(uow, actor, Action.READ_WORKLIST)
+    fresh = uow.orders.worklist_served(command.step_ids, command.source.peer)
+    for step_id in fresh:
+        order = uow.orders.get(uow.orders.step(step_id).order_id)
+        uow.emit(
+            EventName.WORKLIST_SERVED,
+            patient_id=order.patient_id,
+            order_id=order.id,
+            standard=command.source.standard,
+            peer=command.source.peer,
+        )
+    return len(fresh)
+
+
+def open_images(uow: UnitOfWork, command: OpenImages, actor: Actor) -> None:
+    """Audit that images are opened; a radiologist who opens them has begun to read."""
+    permit(
+        uow,
+        actor,
+        Action.READ_IMAGES,
+        patient_id=command.patient_id,
+        order_id=command.order_id,
+        study_id=command.study_id,
+    )
+    if actor.role is Role.RADIOLOGIST and command.order_id is not None:
+        uow.emit(
+            EventName.READING_STARTED,
+            patient_id=command.patient_id,
+            order_id=command.order_id,
+            study_id=command.study_id,
+            standard=command.source.standard,
+            peer=command.source.peer,
+        )

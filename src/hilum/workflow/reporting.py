@@ -1,0 +1,226 @@
+"""Link 9, Report: draft, sign, add to, correct, retract; reports from dictation are taken in their reader's name.
+
+All versions are kept. A signature is a named person's: of an account here, or the one whom a configured sender names
+(OBR-32). Source: HL7 v2.5.1 ch. 7 (OBR-25, table 0123); IHE RAD TF-2 4.28 (RAD-28).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from hilum.core.actor import Actor
+from hilum.core.errors import IllegalTransition, InvalidInput, MissingField, Stale
+from hilum.core.event import EventName
+from hilum.core.order import Order, OrderStatus, Physician
+from hilum.core.report import AUTHORITATIVE, REPORT_TRANSITIONS, Report, ReportStatus, ReportVersion
+from hilum.core.study import ExceptionKind
+from hilum.security.guard import permit
+from hilum.security.policy import Action
+from hilum.storage.unit_of_work import UnitOfWork
+from hilum.workflow.ordering import OrderReference, find_order
+from hilum.workflow.source import Source
+
+# A report's text beyond this is refused: no receiver takes it, and no reader writes it.
+MAX_TEXT = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class DraftReport:
+    """Text as it is being written; `revision` is what the writer saw, or None to begin."""
+
+    order_id: str
+    findings: str
+    impression: str
+    revision: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SignReport:
+    """A person signs a version. `revision` is the report as that person saw it."""
+
+    order_id: str
+    status: ReportStatus
+    findings: str
+    impression: str
+    revision: int | None
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class RelayReport:
+    """A version that was signed in another system, in the name of its interpreter (OBR-32). `signed_at` is UTC."""
+
+    order: OrderReference
+    status: ReportStatus
+    findings: str
+    impression: str
+    interpreter: Physician
+    signed_at: datetime | None
+
+
+def draft_report(uow: UnitOfWork, command: DraftReport, actor: Actor) -> Report:
+    """Keep text that is being written; refuse it when someone else saved in the meantime, so nothing is overwritten."""
+    order = _order(uow, command.order_id, actor, Action.DRAFT_REPORT)
+    _check_text(command.findings, command.impression)
+    report = uow.reports.of_order(order.id)
+    if report is None:
+        report = uow.reports.add(order.id, order.patient_id)
+        uow.emit(
+            EventName.REPORT_DRAFTED,
+            patient_id=order.patient_id,
+            order_id=order.id,
+            report_id=report.id,
+            standard="Hilum page",
+            peer=actor.name,
+        )
+    elif command.revision != report.revision:
+        raise Stale("The report was changed by someone else in the meantime.")
+    uow.reports.save_draft(report.id, command.findings, command.impression, actor.name)
+    saved = uow.reports.get(report.id)
+    assert saved is not None
+    return saved
+
+
+def sign_report(uow: UnitOfWork, command: SignReport, actor: Actor) -> Report:
+    """Sign a version here; it leaves for every destination the moment it is committed."""
+    order = _order(uow, command.order_id, actor, Action.SIGN_REPORT)
+    report = uow.reports.of_order(order.id)
+    if report is not None and command.revision != report.revision:
+        raise Stale("The report was changed by someone else in the meantime.")
+    return _add_version(
+        uow,
+        order,
+        report,
+        command.status,
+        command.findings,
+        command.impression,
+        interpreter=_physician(actor),
+        signed_at=uow.now,
+        signed_by=actor.name,
+        source=command.source,
+    )
+
+
+def relay_report(uow: UnitOfWork, command: RelayReport, actor: Actor) -> Report:
+    """Take a version from a dictation system in the name of its interpreter."""
+    order = find_order(uow, command.order)
+    uow.patients.lock(order.patient_id)
+    permit(
+        uow,
+        actor,
+        Action.RELAY_REPORT,
+        patient_id=order.patient_id,
+        order_id=order.id,
+        message_id=command.order.source.message_id,
+    )
+    if not command.interpreter.identifier:
+        raise MissingField("The report names no interpreter.", field="OBR-32")
+    report = uow.reports.of_order(order.id)
+    current = report.current if report else None
+    if current is not None and _says_the_same(current, command):
+        assert report is not None
+        return report
+    return _add_version(
+        uow,
+        order,
+        report,
+        command.status,
+        command.findings,
+        command.impression,
+        interpreter=command.interpreter,
+        signed_at=command.signed_at or uow.now,
+        signed_by=command.interpreter.identifier,
+        source=command.order.source,
+    )
+
+
+def _says_the_same(current: ReportVersion, command: RelayReport) -> bool:
+    return (current.status, current.findings, current.impression, current.interpreter.identifier) == (
+        command.status,
+        command.findings,
+        command.impression,
+        command.interpreter.identifier,
+    )
+
+
+def _add_version(
+    uow: UnitOfWork,
+    order: Order,
+    report: Report | None,
+    status: ReportStatus,
+    findings: str,
+    impression: str,
+    *,
+    interpreter: Physician,
+    signed_at: datetime,
+    signed_by: str,
+    source: Source,
+) -> Report:
+    _check_text(findings, impression)
+    if not (findings.strip() or impression.strip()) and status is not ReportStatus.RETRACTED:
+        raise MissingField("The report has no text.", field="OBX-5")
+    if order.status is OrderStatus.CANCELLED:
+        raise IllegalTransition("The order was cancelled, so it cannot be reported.", field="OBR-3")
+    before = report.status if report and report.versions else None
+    if status not in REPORT_TRANSITIONS[before] or status is ReportStatus.DRAFT:
+        raise IllegalTransition(
+            f"A {before.value if before else 'new'} report cannot become {status.value}.", field="OBR-25"
+        )
+    if report is None:
+        report = uow.reports.add(order.id, order.patient_id)
+    version = ReportVersion(
+        report.id,
+        report.version + 1,
+        status,
+        findings,
+        impression,
+        interpreter,
+        uow.now,
+        signed_at,
+        signed_by,
+        source.peer,
+        source.message_id,
+    )
+    uow.reports.add_version(version)
+    uow.emit(
+        EventName.REPORT_SIGNED,
+        patient_id=order.patient_id,
+        order_id=order.id,
+        report_id=report.id,
+        report_version=version.version,
+        standard=source.standard,
+        peer=source.peer,
+        message_id=source.message_id,
+        details={"status": status.value},
+    )
+    _note_missing_images(uow, order, status)
+    saved = uow.reports.get(report.id)
+    assert saved is not None
+    return saved
+
+
+def _note_missing_images(uow: UnitOfWork, order: Order, status: ReportStatus) -> None:
+    """A result without images may be a report on the wrong study: a person should look."""
+    if status in AUTHORITATIVE and not uow.studies.of_order(order.id):
+        uow.exceptions.add(ExceptionKind.REPORT_BEFORE_IMAGES, order_id=order.id, patient_id=order.patient_id)
+
+
+def _order(uow: UnitOfWork, order_id: str, actor: Actor, action: Action) -> Order:
+    order = uow.orders.get(order_id)
+    uow.patients.lock(order.patient_id)
+    permit(uow, actor, action, patient_id=order.patient_id, order_id=order.id)
+    return order
+
+
+def _check_text(*texts: str) -> None:
+    if any(len(text) > MAX_TEXT for text in texts):
+        raise InvalidInput("The report is longer than a million characters.", field="OBX-5")
+
+
+def _physician(actor: Actor) -> Physician:
+    identifier = actor.identifiers[0] if actor.identifiers else None
+    family, _, given = (actor.display or actor.name).partition(", ")
+    return Physician(
+        identifier.value if identifier else actor.name, family, given, identifier.authority if identifier else ""
+    )
