@@ -72,7 +72,7 @@ class Encoder(Protocol):
 
 
 class Sender(Protocol):
-    """Brings bodies to receivers of one kind of destination; called from worker threads, one call per lane at a time."""
+    """Brings bodies to receivers of one kind of destination; called from worker threads, one lane at a time."""
 
     def send(self, delivery: Delivery, destination: Destination) -> Sent:
         """Try once, within the destination's `ack_timeout`."""
