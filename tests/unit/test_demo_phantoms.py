@@ -16,10 +16,12 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import generate_uid
 
-from hilum.demo import cast, mllp
+from hilum.demo import cast, conductor, mllp
+from hilum.demo.bearer import Answer, first_part
 from hilum.demo.headers import Exam, ct_series, radiograph
 from hilum.demo.phantoms import CT_SLICES, NODULE_CENTRE, chest_ct, chest_radiograph
-from hilum.demo.play import Refused
+from hilum.demo.play import Player, Refused
+from hilum.demo.programme import BrokenLink, Programme
 
 SEED = 11
 
@@ -185,6 +187,31 @@ def test_a_refusal_names_the_code_and_the_reason() -> None:
 @pytest.mark.parametrize("name", ["Curie^Marie", "Marie Curie"])
 def test_a_radiologist_is_named_either_way(name: str) -> None:
     assert cast.person({"identifier": "R1", "name": name}) == {"identifier": "R1", "family": "Curie", "given": "Marie"}
+
+
+def test_a_refusal_in_a_link_names_the_broken_link() -> None:
+    with pytest.raises(BrokenLink, match=r"^broken link: 4 Schedule: nobody came$"), Programme().link("a", 4, "", ""):
+        raise Refused("nobody came")
+
+
+def test_a_player_answers_from_its_own_process_and_says_why_it_cannot() -> None:
+    physician = Player("physician", http="http://127.0.0.1:9", token="t")
+    try:
+        with pytest.raises(Refused, match=r"^physician: .*leads to another server"):
+            physician.ask("see_images", report={"imagingStudy": [{"reference": "http://elsewhere.example/1"}]})
+    finally:
+        physician.leave()
+
+
+def test_an_incomplete_cast_is_refused_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HILUM_DEMO", '{"http": "http://127.0.0.1:9"}')
+    assert conductor.main([]) == 2
+
+
+def test_a_frame_is_taken_whole_out_of_a_multipart_answer() -> None:
+    pixels = b"\x00\r\n\r\n--\x01" * 9
+    body = b"--B\r\nContent-Type: application/octet-stream\r\n\r\n" + pixels + b"\r\n--B--\r\n"
+    assert first_part(Answer(200, 'multipart/related; boundary="B"', body, "")) == pixels
 
 
 def test_the_demo_imports_nothing_of_the_rest() -> None:

@@ -21,7 +21,7 @@ import json
 import os
 import secrets
 import sys
-from datetime import datetime
+from datetime import datetime, timedelta
 from random import Random
 from typing import Any
 
@@ -61,12 +61,14 @@ def play(given: dict[str, Any], programme: Programme) -> None:
         raise BrokenLink(1, f"the play could not begin: {error}") from None
     try:
         _acts(programme, players, chance, physician)
+    except Refused as error:  # between two links only the scanner works
+        raise BrokenLink(6, str(error)) from None
     finally:
         players.leave()
 
 
 def _acts(programme: Programme, players: Players, chance: Random, physician: dict[str, str]) -> None:
-    now = datetime.now().replace(microsecond=0)
+    now = datetime.now().replace(microsecond=0) - timedelta(hours=1)  # so that nothing lies in the future
     then = (now - cast.PRIOR_AGE).replace(hour=9, minute=40, second=0)
     person, anatomy = cast.patient(chance), chance.randrange(10**6)
 
@@ -75,7 +77,7 @@ def _acts(programme: Programme, players: Players, chance: Random, physician: dic
     prior = Journey("prior", programme, players, person, order, anatomy, PRIOR_NODULE_MM)
     prior.travel(cast.report(chance, PRIOR_NODULE_MM), "A04")
 
-    programme.act("Act 2. Today: the follow-up, for a patient who has changed her or his name")
+    programme.act("Act 2. Today: the follow-up, and a new family name")
     person = cast.renamed(person, chance)
     order = cast.order(chance, cast.CHEST_CT, physician, now)
     current = Journey("current", programme, players, person, order, anatomy, NODULE_MM, prior)

@@ -14,9 +14,9 @@ def wrong_patient(journey: Journey, stranger: str) -> None:
     journey.place()
     journey.worklist()
     at, study_uid = journey.order["performed_at"], journey.step["study"]
+    modality.ask("choose", accession=journey.step["accession"], at=at, patient_id=stranger)
+    modality.ask("acquire", within=120, seed=journey.anatomy, nodule_mm=journey.nodule_mm, noise_seed=1)
     with journey.programme.link(journey.act, 7, "CR → Hilum", "DICOM C-STORE, QIDO-RS, FHIR ImagingStudy") as leg:
-        modality.ask("choose", accession=journey.step["accession"], at=at, patient_id=stranger)
-        modality.ask("acquire", within=120, seed=journey.anatomy, nodule_mm=journey.nodule_mm, noise_seed=1)
         modality.ask("store", within=120)
 
         def readable() -> dict[str, Any] | None:

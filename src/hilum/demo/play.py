@@ -6,6 +6,7 @@ A question is `{"do": verb, …}`; an answer `{"ok": true, "result": …}` or `{
 from __future__ import annotations
 
 import json
+import os
 import queue
 import subprocess
 import sys
@@ -43,9 +44,9 @@ class Player:
 
     def __init__(self, name: str, **begin: Any) -> None:
         self.name = name
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", f"hilum.demo.{name}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        own = {key: value for key, value in os.environ.items() if not key.startswith("HILUM_")}  # nobody else's tokens
+        command = [sys.executable, "-m", f"hilum.demo.{name}"]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=own)
         self._answers: queue.Queue[str] = queue.Queue()
         threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True).start()
         self.ask("begin", **begin)

@@ -58,7 +58,7 @@ class Programme:
     def __init__(self, as_json: bool = False, pause: bool = False) -> None:
         self.as_json, self.pause = as_json, pause
         self.legs: list[Leg] = []
-        self.console = Console(highlight=False)
+        self.console = Console(highlight=False, width=None if sys.stdout.isatty() else 170)
         self.errors = Console(stderr=True, highlight=False)
 
     def act(self, title: str) -> None:
@@ -105,7 +105,7 @@ class Programme:
             print(json.dumps(asdict(leg), ensure_ascii=False), flush=True)  # noqa: T201 - the output of this command
             return
         row = Table.grid(padding=(0, 2))
-        for width, justify in ((2, "right"), (23, "left"), (24, "left"), (44, "left"), (9, "right")):
+        for width, justify in ((2, "right"), (23, "left"), (24, "left"), (47, "left"), (9, "right")):
             row.add_column(width=width, justify=justify)  # type: ignore[arg-type]
         row.add_column(overflow="fold")
         took = f"{leg.seconds * 1000:,.0f} ms"
