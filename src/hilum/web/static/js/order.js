@@ -1,0 +1,30 @@
+// Keys of the order page, and the note that more images came in since it was opened.
+
+import { keysAreFor } from "./keys.js";
+
+const COMMANDS = {
+  c: () => {
+    const chain = document.querySelector(".chain-section");
+    chain.open = !chain.open;
+  },
+  e: () => document.querySelector("#report .primary")?.click(),
+  u: () => document.querySelector(".brand").click(),
+};
+
+document.addEventListener("keydown", (event) => {
+  const command = keysAreFor(event) && COMMANDS[event.key];
+  if (!command) return;
+  event.preventDefault();
+  command();
+});
+
+const images = () => Number(document.getElementById("chain-body")?.dataset.images ?? 0);
+const opened = images();
+
+document.body.addEventListener("htmx:afterSwap", () => {
+  const more = images() - opened;
+  const note = document.querySelector("[data-images-new]");
+  if (!note || more <= 0) return;
+  note.querySelector("[data-images-new-text]").textContent = `${more} new image${more > 1 ? "s" : ""} arrived.`;
+  note.hidden = false;
+});

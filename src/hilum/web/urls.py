@@ -1,0 +1,71 @@
+"""The pages' own paths, in one place: templates link with them and routes are declared from the same names."""
+
+from __future__ import annotations
+
+from urllib.parse import quote, urlencode
+
+LOGIN = "/auth/login"
+LOGOUT = "/auth/logout"
+PASSWORD = "/auth/password"  # noqa: S105 - a path
+WORKLIST = "/"
+WORKLIST_ROWS = "/worklist/rows"
+EXCEPTIONS = "/exceptions"
+
+
+def with_query(path: str, **parameters: str) -> str:
+    """`path` with those parameters that are not empty."""
+    query = urlencode({name: value for name, value in parameters.items() if value})
+    return f"{path}?{query}" if query else path
+
+
+def order(order_id: str) -> str:
+    return f"/orders/{quote(order_id, safe='')}"
+
+
+def study(study_instance_uid: str) -> str:
+    """A study without an order."""
+    return f"/studies/{quote(study_instance_uid, safe='')}"
+
+
+def chain(href: str) -> str:
+    """The chain of the order or study page at `href`, as a fragment."""
+    return f"{href}/chain"
+
+
+def report_panel(href: str) -> str:
+    """The report of the order or study page at `href`, as a fragment."""
+    return f"{href}/report"
+
+
+def start_report(href: str) -> str:
+    """Takes `kind` (report, addendum, correction), opens or resumes the draft, answers with its editor."""
+    return f"{href}/report/start"
+
+
+def _report(report_id: str, verb: str) -> str:
+    return f"/reports/{quote(report_id, safe='')}/{verb}"
+
+
+def edit_report(report_id: str) -> str:
+    return _report(report_id, "edit")
+
+
+def save_draft(report_id: str) -> str:
+    return _report(report_id, "draft")
+
+
+def sign_report(report_id: str) -> str:
+    return _report(report_id, "sign")
+
+
+def discard_draft(report_id: str) -> str:
+    return _report(report_id, "discard")
+
+
+def retract_report(report_id: str) -> str:
+    return _report(report_id, "retract")
+
+
+def exception_verb(exception_id: str, verb: str) -> str:
+    """`verb` is candidates, link, dismiss or replay."""
+    return f"{EXCEPTIONS}/{quote(exception_id, safe='')}/{verb}"

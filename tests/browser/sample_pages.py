@@ -1,0 +1,160 @@
+"""Every page by name: its template and a synthetic model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+
+from sample_orders import (
+    chain_until,
+    correction_page,
+    draft_conflict,
+    early_images_page,
+    editor_page,
+    order_page,
+    unverified_order_page,
+)
+from sample_worklist import FRAME, NADIA, PEOPLE, UNVERIFIED, ago, worklist_page
+
+from hilum.web.models import (
+    Candidate,
+    CandidateList,
+    ErrorPage,
+    ExceptionRow,
+    ExceptionsPage,
+    Frame,
+    LoginPage,
+    Notice,
+    PasswordPage,
+    ReportPanel,
+    StatusCount,
+    WorklistFilter,
+)
+
+
+def candidates() -> tuple[Candidate, ...]:
+    return (
+        Candidate(
+            "ord-7",
+            "CT chest with contrast",
+            NADIA,
+            "NF26-10447",
+            ago(minutes=244),
+            ("Accession", "Name", "Patient ID"),
+            ("Birth date",),
+        ),
+        Candidate(
+            "ord-9",
+            "Mammography, screening, bilateral",
+            PEOPLE[4],
+            "NF26-10449",
+            ago(minutes=1490),
+            ("Family name",),
+            ("Patient ID", "Birth date"),
+        ),
+    )
+
+
+def exceptions_page(**changes: object) -> ExceptionsPage:
+    as_sent = replace(NADIA, birth_date=date(1958, 2, 7))
+    rows = (
+        ExceptionRow(
+            "x1",
+            "conflict",
+            "CT pulmonary angiogram, 312 images from CT01",
+            UNVERIFIED.reason,
+            ago(minutes=14),
+            as_sent,
+            (("Accession", "NF26-10447"), ("Study Instance UID", "2.25.7001"), ("Came by", "DICOM C-STORE from CT01")),
+            candidates(),
+            "/orders/ord-7",
+            may_link=True,
+            may_dismiss=True,
+        ),
+        ExceptionRow(
+            "x2",
+            "unmatched",
+            "US, 17 images from US02",
+            "No order has this patient and accession number.",
+            ago(minutes=52),
+            PEOPLE[3],
+            (("Accession", "none"), ("Study Instance UID", "2.25.88310"), ("Came by", "STOW-RS from US02")),
+            (),
+            "/studies/2.25.88310",
+            may_link=True,
+            may_dismiss=True,
+        ),
+        ExceptionRow(
+            "x3",
+            "dead-letter",
+            "Report NF26-10398, version 1, to EPIC",
+            "EPIC answered AR: table value not found, PV1-3. Three later messages of this patient wait behind it.",
+            ago(hours=3),
+            None,
+            (("Message", "ORU^R01 HLM000012 of 10:44"), ("Tries", "1, permanent")),
+            href="",
+            may_replay=True,
+            may_dismiss=True,
+        ),
+        ExceptionRow(
+            "x4",
+            "recovery",
+            "Order refused from EPIC",
+            "The accession number has 19 characters; 16 fit. The sender got AE.",
+            ago(days=1.2),
+            None,
+            (("Message", "ORM^O01 00912847"),),
+            may_dismiss=True,
+        ),
+    )
+    kinds = (
+        ("", "All", 4),
+        ("conflict", "Conflicts", 1),
+        ("unmatched", "Unmatched", 1),
+        ("dead-letter", "Not delivered", 1),
+        ("recovery", "Recovery", 1),
+    )
+    page = ExceptionsPage(
+        replace(FRAME, active="exceptions"), "", tuple(StatusCount(*kind) for kind in kinds), rows, "v1"
+    )
+    return replace(page, **changes)
+
+
+OUTSIDE = Frame("token", "Northfield General Hospital")
+
+PAGES: dict[str, tuple[str, object]] = {
+    "login": ("login.html", LoginPage(OUTSIDE)),
+    "login-refused": ("login.html", LoginPage(OUTSIDE, "iokafor", refused=True)),
+    "password": ("password.html", PasswordPage(OUTSIDE, "iokafor", True, problem="The two new passwords differ.")),
+    "worklist": ("worklist.html", worklist_page()),
+    "worklist-empty": (
+        "worklist.html",
+        worklist_page(rows=(), total=0, stat_total=0, filter=WorklistFilter("zzz"), next_cursor=""),
+    ),
+    "order": ("order.html", order_page()),
+    "order-unverified": ("order.html", unverified_order_page()),
+    "order-beside": ("order.html", early_images_page()),
+    "order-no-images": (
+        "order.html",
+        order_page(
+            viewer=None,
+            chain=chain_until(4),
+            priors=(),
+            report=ReportPanel("", "none"),
+            frame=replace(FRAME, active="", notice=Notice("Linked to this order.", "good")),
+        ),
+    ),
+    "editor": ("editor.html", editor_page()),
+    "editor-correction": ("editor.html", correction_page()),
+    "exceptions": ("exceptions.html", exceptions_page()),
+    "error": (
+        "error.html",
+        ErrorPage(
+            replace(FRAME, active=""), 404, "Not here", "There is no such order, or you may not see it.", "01JP-7F3K-22"
+        ),
+    ),
+}
+FRAGMENTS: dict[str, tuple[str, object]] = {
+    "candidates": ("candidates.html", CandidateList("x2", "hollo", candidates())),
+    "draft_conflict": ("draft_conflict.html", draft_conflict()),
+}
