@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 
 
@@ -41,6 +41,17 @@ class Study:
     last_received_at: datetime
     completed_at: datetime | None
     revision: int
+
+    @property
+    def performed_at(self) -> datetime | None:
+        """When the images say that the study began, read as UTC; None where they do not say it rightly."""
+        try:
+            moment = datetime.strptime(
+                self.study_date[:8] + (self.study_time[:6] or "000000").ljust(6, "0"), "%Y%m%d%H%M%S"
+            )
+        except ValueError:
+            return None
+        return moment.replace(tzinfo=UTC)
 
 
 class ExceptionKind(StrEnum):

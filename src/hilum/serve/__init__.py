@@ -1,0 +1,1 @@
+"""Roles as processes, their supervisor, the composition of HTTP, sign-in, health and reload."""

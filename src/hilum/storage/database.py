@@ -11,6 +11,8 @@ import alembic.command
 import alembic.config
 import sqlalchemy as sa
 
+from hilum.storage.store import Store
+
 
 def open_engine(url: str, path: Path, *, pool_size: int = 16) -> sa.Engine:
     """Open `postgresql://…`, or `sqlite` as the file at `path`."""
@@ -57,3 +59,9 @@ def migrate(engine: sa.Engine) -> None:
         config.set_main_option("script_location", str(resources.files("hilum.storage").joinpath("migrations")))
         config.attributes["connection"] = connection
         alembic.command.upgrade(config, "head")
+
+
+def answers(store: Store) -> None:
+    """Ask the database for nothing; raise `Unavailable` when it does not answer."""
+    with store.read() as connection:
+        connection.execute(sa.select(1))

@@ -103,7 +103,7 @@ def _prior(uow: UnitOfWork, study: Study, orders: dict[str, Order], modality: st
         order=order,
         study=study,
         report=uow.reports.of_order(order.id) if order else None,
-        at=study.first_received_at,
+        at=study.performed_at or study.first_received_at,
         description=description,
         modality=shown,
         same_region=bool(region) and region == its_region,

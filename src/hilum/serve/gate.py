@@ -1,0 +1,239 @@
+"""The one gate in front of all HTTP doors: identity, bounds, forms' tokens, correlation, timing and refusals.
+
+Nothing passes without a token or a login except what `OPEN` names (design.md §4).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from urllib.parse import quote
+
+import orjson
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from hilum.core.actor import Door
+from hilum.core.errors import HilumError, NotAuthenticated, TooLarge
+from hilum.core.identifiers import new_id
+from hilum.serve.identity import Authenticator, Identified
+from hilum.settings import Configuration
+from hilum.telemetry import correlated, time_http
+
+log = logging.getLogger(__name__)
+
+OPEN_PATHS = frozenset(
+    {
+        "/health/live",
+        "/health/ready",
+        "/fhir/metadata",
+        "/cds-services",
+        "/auth/login",
+        "/fhir/.well-known/smart-configuration",
+        "/.well-known/openid-configuration",
+        "/favicon.ico",
+    }
+)
+OPEN_PREFIXES = ("/static/",)
+DOORS = (
+    ("/dicom-web", Door.DICOMWEB),
+    ("/fhir", Door.FHIR),
+    ("/cds-services", Door.CDS),
+)
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+STATUS = {
+    "unauthenticated": 401,
+    "forbidden": 403,
+    "not-found": 404,
+    "too-large": 413,
+    "conflict": 409,
+    "duplicate": 409,
+    "stale": 409,
+    "illegal-transition": 409,
+    "identity-mismatch": 409,
+    "unsupported": 415,
+    "deadline": 503,
+    "unavailable": 503,
+    "out-of-space": 507,
+    "defect": 500,
+}
+
+
+def status_of(error: HilumError) -> int:
+    """Return the HTTP status of a refusal; what is not named is the sender's mistake."""
+    return STATUS.get(error.code, 400)
+
+
+def door_of(path: str) -> Door:
+    """Return the door that a path belongs to; pages are what no other door names."""
+    for prefix, door in DOORS:
+        if path == prefix or path.startswith(prefix + "/"):
+            return door
+    return Door.PAGE
+
+
+class Gate:
+    """ASGI middleware around everything that answers HTTP."""
+
+    def __init__(self, app: ASGIApp, authenticator: Authenticator, configuration: Configuration) -> None:
+        self._app = app
+        self._authenticator = authenticator
+        self._configuration = configuration
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        settings = self._configuration.refresh()
+        correlation = new_id()
+        started = time.perf_counter()
+        status = 500
+        answered = False
+
+        async def answer(message: Message) -> None:
+            nonlocal status, answered
+            if message["type"] == "http.response.start":
+                status, answered = message["status"], True
+                headers = MutableHeaders(raw=message["headers"])
+                headers["x-correlation-id"] = correlation
+                headers.setdefault("x-content-type-options", "nosniff")
+                headers.setdefault("cache-control", "no-store")
+                headers.setdefault("cross-origin-resource-policy", "same-origin")
+                if settings.http.tls != "off":
+                    headers.setdefault("strict-transport-security", "max-age=31536000")
+            await send(message)
+
+        with correlated(correlation):
+            try:
+                bounded = _bounded(receive, scope, settings.http.max_body_bytes, settings.http.stow_max_bytes)
+                await self._admit(scope, bounded, answer)
+            except HilumError as error:
+                if answered:
+                    raise
+                await _refusal(scope, error, correlation)(scope, receive, answer)
+            except Exception as error:  # the edge where one request's defect must not end the process
+                log.error("a request failed", exc_info=error)
+                if answered:
+                    raise
+                await _refusal(scope, HilumError("An internal error."), correlation, 500)(scope, receive, answer)
+            finally:
+                route = getattr(scope.get("route"), "path", None) or "unrouted"
+                time_http(str(route), status, time.perf_counter() - started)
+
+    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        headers = Headers(scope=scope)
+        client = scope.get("client")
+        address = client[0] if client else ""
+        try:
+            identified = await asyncio.to_thread(self._authenticator.identify, dict(headers), door_of(path), address)
+        except NotAuthenticated:
+            if not _is_open(path):
+                raise
+            identified = None
+        state = scope.setdefault("state", {})
+        state["identified"] = identified
+        state["actor"] = identified.actor if identified else None
+        state["address"] = address
+        state["csrf_token"] = self._authenticator.csrf_token(identified.session_id) if identified else ""
+        if identified is None and not _is_open(path):
+            await _ask_who(scope, receive, send)
+            return
+        if identified is not None and identified.session_id:
+            if identified.must_change_password and door_of(path) is Door.PAGE and not _may_change_password(path):
+                await RedirectResponse("/auth/password", 303)(scope, receive, send)
+                return
+            receive = await self._check_form(scope, headers, receive, identified)
+        await self._app(scope, receive, send)
+
+    async def _check_form(self, scope: Scope, headers: Headers, receive: Receive, identified: Identified) -> Receive:
+        """A cookie is sent by foreign pages too, so a change needs the token that only our pages know."""
+        if scope["method"] in SAFE_METHODS:
+            return receive
+        if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+            raise NotAuthenticated("This request comes from another site.")
+        token = headers.get("x-csrf-token", "")
+        if not token and headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+            body = await Request(scope, receive).body()
+            form = await Request(scope, _replay(body)).form()
+            token = str(form.get("csrf_token", ""))
+            receive = _replay(body)
+        if not self._authenticator.csrf_holds(identified.session_id, token):
+            raise NotAuthenticated("The page is out of date; load it again.")
+        return receive
+
+
+def _is_open(path: str) -> bool:
+    return path in OPEN_PATHS or path.startswith(OPEN_PREFIXES)
+
+
+def _may_change_password(path: str) -> bool:
+    return path.startswith(("/auth/", "/static/"))
+
+
+def _replay(body: bytes) -> Receive:
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive
+
+
+def _bounded(receive: Receive, scope: Scope, limit: int, stow_limit: int) -> Receive:
+    """Count what comes in, and stop reading a body that is larger than its door takes."""
+    most = stow_limit if scope["method"] == "POST" and scope["path"].startswith("/dicom-web/studies") else limit
+    declared = Headers(scope=scope).get("content-length", "")
+    taken = 0
+
+    async def counted() -> Message:
+        nonlocal taken
+        if declared.isdigit() and int(declared) > most:
+            raise TooLarge(f"The body is larger than {most} bytes.")
+        message = await receive()
+        taken += len(message.get("body", b""))
+        if taken > most:
+            raise TooLarge(f"The body is larger than {most} bytes.")
+        return message
+
+    return counted
+
+
+Answer = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+async def _ask_who(scope: Scope, receive: Receive, send: Send) -> None:
+    if door_of(scope["path"]) is Door.PAGE and "text/html" in Headers(scope=scope).get("accept", ""):
+        query = scope["query_string"].decode("latin-1")
+        wanted = scope["path"] + (f"?{query}" if query else "")
+        target = "/auth/login" if wanted == "/" else f"/auth/login?next={quote(wanted, safe='')}"
+        await RedirectResponse(target, 303)(scope, receive, send)
+        return
+    raise NotAuthenticated("A bearer token or a login is needed.")
+
+
+def _refusal(scope: Scope, error: HilumError, correlation: str, status: int | None = None) -> Response:
+    """Build the answer to a refusal in the form of the door that was asked."""
+    status = status or status_of(error)
+    headers = {"www-authenticate": 'Bearer realm="hilum"'} if status == 401 else {}
+    if status == 503:
+        headers["retry-after"] = "2"
+    if door_of(scope["path"]) is Door.FHIR:
+        outcome = {
+            "resourceType": "OperationOutcome",
+            "issue": [{"severity": "error", "code": FHIR_ISSUE.get(status, "invalid"), "diagnostics": error.message}],
+        }
+        return Response(orjson.dumps(outcome), status, headers, "application/fhir+json")
+    problem = {"title": error.message, "status": status, "code": error.code, "correlation": correlation}
+    if error.field:
+        problem["field"] = error.field
+    return Response(orjson.dumps(problem), status, headers, "application/problem+json")
+
+
+# http://hl7.org/fhir/R4/valueset-issue-type.html
+FHIR_ISSUE = {
+    401: "login", 403: "forbidden", 404: "not-found", 409: "conflict", 413: "too-long", 415: "not-supported",
+    500: "exception", 503: "transient", 507: "no-store",
+}  # fmt: skip

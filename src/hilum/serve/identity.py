@@ -1,0 +1,140 @@
+"""Who is asking over HTTP: a bearer token or a session cookie becomes an `Actor`; nothing else does."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from http.cookies import CookieError, SimpleCookie
+
+from hilum.core.actor import Actor, ActorKind, Door, Identifier, Role
+from hilum.core.errors import NotAuthenticated
+from hilum.security.keys import Keyring
+from hilum.security.tokens import TokenVerifier
+from hilum.storage.store import Store
+from hilum.storage.users import User, find_user, session_user
+
+SESSION_COOKIE = "hilum_session"
+# How long an account is trusted to be as it was, so that not every request of a viewer asks for it.
+ACCOUNT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Identified:
+    """Someone who proved who they are; `session_id` and `must_change_password` only for a session."""
+
+    actor: Actor
+    session_id: str = ""
+    must_change_password: bool = False
+
+
+def new_session_secret() -> str:
+    """Return a fresh secret for a cookie: 256 random bits."""
+    return secrets.token_urlsafe(32)
+
+
+def session_id_of(secret: str) -> str:
+    """Return what the database keeps of a cookie's secret."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def actor_of(user: User, door: Door, address: str) -> Actor:
+    """Return the actor that an account stands for."""
+    return Actor(user.name, user.role, ActorKind.PERSON, door, user.identifiers, address, user.display)
+
+
+class Authenticator:
+    """Checks tokens and sessions of one process."""
+
+    def __init__(self, store: Store, keyring: Keyring) -> None:
+        self._store = store
+        self._keyring = keyring
+        self._verifier = TokenVerifier(keyring)
+        self._accounts: dict[str, tuple[float, User | None]] = {}
+        self._lock = threading.Lock()
+
+    def identify(self, headers: Mapping[str, str], door: Door, address: str) -> Identified | None:
+        """Return who sent these headers; None for nobody. Raises NotAuthenticated for a wrong or ended token."""
+        authorization = headers.get("authorization", "")
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() == "bearer":
+            return Identified(self._by_token(token.strip(), door, address))
+        if authorization:
+            raise NotAuthenticated("Only bearer tokens are taken here.")
+        secret = cookie(headers, SESSION_COOKIE)
+        return self._by_session(secret, door, address) if secret else None
+
+    def csrf_token(self, session_id: str) -> str:
+        """Return the token that each form of a session carries."""
+        return hmac.new(self._keyring.session_secret, b"csrf:" + session_id.encode(), hashlib.sha256).hexdigest()
+
+    def csrf_holds(self, session_id: str, token: str) -> bool:
+        """Tell whether a form came from a page of this session."""
+        return hmac.compare_digest(self.csrf_token(session_id), token)
+
+    def _by_token(self, token: str, door: Door, address: str) -> Actor:
+        claims = self._verifier.verify(token, self._store.clock())
+        if claims.kind == "service":
+            return Actor(claims.subject, Role(claims.role), ActorKind.SERVICE, door, (), address)
+        user = self._account(claims.subject)
+        if user is None or user.disabled:
+            raise NotAuthenticated("The account of this token is shut.")
+        return actor_of(user, door, address)
+
+    def _by_session(self, secret: str, door: Door, address: str) -> Identified | None:
+        session_id = session_id_of(secret)
+        with self._store.read() as db:
+            found = session_user(db, session_id, self._store.clock())
+        if found is None:
+            return None
+        user, _ = found
+        return Identified(actor_of(user, door, address), session_id, user.must_change_password)
+
+    def _account(self, name: str) -> User | None:
+        now = time.monotonic()
+        with self._lock:
+            known = self._accounts.get(name)
+        if known is not None and now - known[0] < ACCOUNT_SECONDS:
+            return known[1]
+        with self._store.read() as db:
+            user = find_user(db, name)
+        with self._lock:
+            if len(self._accounts) > 10_000:
+                self._accounts.clear()
+            self._accounts[name] = (now, user)
+        return user
+
+
+def cookie(headers: Mapping[str, str], name: str) -> str:
+    """Return a cookie's value, or an empty text."""
+    try:
+        found = SimpleCookie(headers.get("cookie", "")).get(name)
+    except CookieError:
+        return ""
+    return found.value if found else ""
+
+
+def session_cookie(secret: str, expires: datetime | None, *, secure: bool) -> str:
+    """Return the Set-Cookie value of a session; an empty secret takes the cookie away."""
+    parts = [f"{SESSION_COOKIE}={secret}", "Path=/", "HttpOnly", "SameSite=Lax"]
+    if secure:
+        parts.append("Secure")
+    if not secret:
+        parts.append("Max-Age=0")
+    elif expires is not None:
+        parts.append(expires.strftime("Expires=%a, %d %b %Y %H:%M:%S GMT"))
+    return "; ".join(parts)
+
+
+_IDENTIFIER = "^"
+
+
+def identifier_from_text(text: str) -> Identifier:
+    """Read `ID^AUTHORITY` as the command line gives it."""
+    value, _, authority = text.partition(_IDENTIFIER)
+    return Identifier(value, authority)

@@ -1,0 +1,95 @@
+"""One role in the foreground: it says when it accepts, works until SIGTERM, and then finishes what it holds."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from hilum.serve.supervisor import say_ready
+
+DRAIN_SECONDS = 20
+
+
+class Drained(Protocol):
+    """What a role runs: started already, ended by `drain`."""
+
+    def drain(self, timeout: float) -> None:
+        """Finish what is in hand within `timeout` seconds, then stop."""
+        ...
+
+
+def run_until_stopped(address: str, part: Drained) -> None:
+    """Say ready, wait for SIGTERM or SIGINT (or the supervisor's end), drain."""
+    stop = threading.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda number, frame: stop.set())
+    say_ready(address)
+    _watch_parent(stop.set)
+    stop.wait()
+    part.drain(DRAIN_SECONDS)
+
+
+def serve_http(app: ASGIApp, listening: socket.socket, context: ssl.SSLContext | None, address: str) -> None:
+    """Answer HTTP on a bound socket until SIGTERM, then finish the requests in hand."""
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+        timeout_keep_alive=30,
+        h11_max_incomplete_event_size=64 * 1024,
+        lifespan="on",
+    )
+    server = _Server(config, address)
+    config.load()
+    config.ssl = context
+    _watch_parent(lambda: setattr(server, "should_exit", True))
+    asyncio.run(server.serve(sockets=[listening]))
+
+
+class _Server(uvicorn.Server):
+    """Says that it is ready once it accepts."""
+
+    def __init__(self, config: uvicorn.Config, address: str) -> None:
+        super().__init__(config)
+        self._address = address
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            say_ready(self._address)
+
+
+def listen_on(host: str, port: int) -> socket.socket:
+    """Bind a listening socket that child processes can inherit."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.bind((host, port))
+    listening.listen(1024)
+    listening.set_inheritable(True)
+    return listening
+
+
+def _watch_parent(stop: Callable[[], object]) -> None:
+    """End with the supervisor: a role whose parent was killed must not go on alone."""
+    parent = os.getppid()
+    if os.environ.get("HILUM_SUPERVISED") != "1":
+        return
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            threading.Event().wait(0.5)
+        stop()
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
