@@ -120,7 +120,7 @@ class Metadata:
 
 
 def read_metadata(dataset: Any, transfer_syntax_uid: str) -> Metadata:
-    """Header, JSON model and pixel data position of a data set (bytes, bytearray or mmap).
+    """Header, JSON model and pixel data position of a data set (bytes, bytearray, memoryview or mmap).
 
     Raises InvalidInput with the keyword of what breaks the encoding, MissingField with that of a missing UID,
     Unsupported for transfer syntaxes that are no data sets.
@@ -135,8 +135,6 @@ def walk_dataset(dataset: Any, transfer_syntax_uid: str) -> Walk:
     checked_transfer_syntax(transfer_syntax_uid)
     if transfer_syntax_uid == DEFLATED_LITTLE:
         dataset = inflated(dataset)
-    elif isinstance(dataset, memoryview):
-        dataset = bytes(dataset)
     implicit, big_endian = is_implicit(transfer_syntax_uid), is_big_endian(transfer_syntax_uid)
     return Walk(dataset, implicit=implicit, big_endian=big_endian)
 

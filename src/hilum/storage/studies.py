@@ -135,7 +135,13 @@ class Studies:
         instance_id = self._uow.new_id()
         self._db.execute(
             _instance.insert().values(
-                id=instance_id, series_id=series_id, study_id=study.id, received_at=self._uow.now, **instance
+                {
+                    "received_at": self._uow.now,
+                    **instance,
+                    "id": instance_id,
+                    "series_id": series_id,
+                    "study_id": study.id,
+                }
             )
         )
         modalities = dict.fromkeys([*study.modalities, *([series["modality"]] if series["modality"] else [])])

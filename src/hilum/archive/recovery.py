@@ -1,0 +1,140 @@
+"""The index brought in line with the bytes: after a crash, and as a whole by `hilum reindex`.
+
+A process may die between the landing of an instance and its index row. `recover` runs at each start over the segments
+since its last checkpoint; segments that a living process appends to are left to that process.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import orjson
+
+from hilum.archive.blobs import BlobStore
+from hilum.archive.file_blobs import FileBlobs
+from hilum.archive.ingest import Ingest
+from hilum.archive.landing import Landed, Torn, in_use, landed_segments, scan
+from hilum.archive.retrieve import open_dataset
+from hilum.core.actor import system_actor
+from hilum.core.errors import HilumError, NotFound, Unavailable
+from hilum.workflow.images import Recorded
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT = "checkpoints/landing.json"
+# No store takes longer from landing to index: doors, object store and database give up before. Segments younger than
+# this may still have such stores in another process, so the checkpoint stays behind them.
+SETTLED_SECONDS = 900.0
+RECOVERY = system_actor("recovery")
+
+Progress = Callable[["Recovery"], None]
+
+
+@dataclass(slots=True)
+class Recovery:
+    """What a pass over the bytes found: records in all, those now in the index that were not, and what is unusable."""
+
+    segments: int = 0
+    instances: int = 0
+    indexed: int = 0
+    torn: int = 0
+    refused: int = 0
+
+
+def recover(ingest: Ingest, *, now: Callable[[], float] = time.time) -> Recovery:
+    """Index what landed since the last checkpoint and the index lacks; call it before a door opens.
+
+    Raises Unavailable when database or store do not answer.
+    """
+    blobs = ingest.blobs
+    found = Recovery()
+    checkpoint = after = _checkpoint(blobs)
+    advancing = True
+    for key in _segments(blobs, after):
+        if _is_busy(blobs, key):
+            advancing = False
+            continue
+        _index_segment(ingest, key, found)
+        advancing = advancing and _begun_at(key) < now() - SETTLED_SECONDS
+        if advancing:
+            checkpoint = key
+    if checkpoint != after:
+        blobs.put(CHECKPOINT, orjson.dumps({"after": checkpoint}))
+    if found.indexed or found.refused:
+        log.warning("instances recovered", extra={"count": found.indexed, "outcome": "recovered"})
+    return found
+
+
+def reindex(ingest: Ingest, progress: Progress = lambda recovery: None) -> Recovery:
+    """Go over the bytes of the whole archive and index what the index lacks; `progress` hears of each segment.
+
+    The archive may be in use meanwhile. Raises Unavailable when database or store do not answer.
+    """
+    found = Recovery()
+    for key in _segments(ingest.blobs, ""):
+        _index_segment(ingest, key, found)
+        progress(found)
+    return found
+
+
+def _segments(blobs: BlobStore, after: str) -> Iterator[str]:
+    for segment in landed_segments(blobs, after):
+        if segment.key.endswith(".seg"):
+            yield segment.key
+
+
+def _index_segment(ingest: Ingest, key: str, found: Recovery) -> None:
+    found.segments += 1
+    try:
+        for record in scan(ingest.blobs, key):
+            if isinstance(record, Torn):
+                found.torn += 1
+            else:
+                found.instances += 1
+                _index(ingest, record, found)
+    except NotFound:
+        return  # reclaimed meanwhile: it held nothing
+
+
+def _index(ingest: Ingest, record: Landed, found: Recovery) -> None:
+    if ingest.holds(str(record.trailer.get("sop_instance_uid", "")), record.digest):
+        return
+    try:
+        with open_dataset(ingest.blobs, record.location) as dataset:
+            outcome = ingest.index_landed(dataset, record.location, record.digest, record.trailer, RECOVERY)
+    except Unavailable:
+        raise
+    except (HilumError, KeyError, ValueError) as error:
+        # One record that can't be understood must not keep the others, and the door, closed.
+        found.refused += 1
+        code = error.code if isinstance(error, HilumError) else type(error).__name__
+        log.error("a landed instance was not indexed", extra={"segment": record.location.key, "code": code})
+        return
+    found.indexed += outcome.recorded is not Recorded.KNOWN
+
+
+def _is_busy(blobs: BlobStore, key: str) -> bool:
+    """Whether a living process appends to the segment; a segment in a bucket is whole once it is there."""
+    try:
+        return isinstance(blobs, FileBlobs) and in_use(blobs, key)
+    except NotFound:
+        return False
+
+
+def _begun_at(key: str) -> float:
+    """When a segment was begun, from its name (records.new_segment_key)."""
+    milliseconds, _, _ = key.rpartition("/")[2].partition("-")
+    return int(milliseconds) / 1000 if milliseconds.isdigit() else 0.0
+
+
+def _checkpoint(blobs: BlobStore) -> str:
+    try:
+        return str(orjson.loads(blobs.get(CHECKPOINT))["after"])
+    except NotFound:
+        return ""
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        log.error("the checkpoint of the landing is unreadable", extra={"state": "ignored"})
+        return ""
