@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -54,6 +53,7 @@ class Conversation:
         limits: Limits,
         budget: MemoryBudget,
         drain: Drain,
+        count: Callable[[str], None],
     ) -> None:
         self._association = association
         self._limits = limits
@@ -66,7 +66,7 @@ class Conversation:
         self._contexts = self._association_contexts()
         self._next_message_id = 1
         self._cancelled = False
-        self.commands: Counter[str] = Counter()
+        self._count = count
 
     def run(self) -> None:
         """Serve messages until the association is over; it is closed afterwards."""
@@ -95,7 +95,7 @@ class Conversation:
 
     def _serve(self, message: Message) -> bool:
         command, service = message.command, self._services[message.presentation_context_id]
-        self.commands[command.name] += 1
+        self._count(command.name)
         try:
             check_request(command)
             if command.command_field not in service.handlers:
@@ -117,7 +117,7 @@ class Conversation:
 
     def _respond(self, message: Message, response: Response) -> bool:
         command = response_command(message.command, response)
-        raw = encode_command(command, with_data_set=response.data_set is not None)
+        raw = encode_command(command, with_data_set=bool(response.data_set))
         return self._association.send(message.presentation_context_id, raw, response.data_set)
 
     # What arrives while a handler is at work -------------------------------------------------------------------------
@@ -152,7 +152,7 @@ class Conversation:
             if self._cancelled:
                 raise OperationCancelled
             number, self._next_message_id = self._next_message_id, self._next_message_id % 65535 + 1
-            raw = encode_command(replace(ours, message_id=number), with_data_set=data_set is not None)
+            raw = encode_command(replace(ours, message_id=number), with_data_set=bool(data_set))
             if not self._association.send(context_id, raw, data_set):
                 raise Unavailable("The association ended before the request could be sent.")
             while True:

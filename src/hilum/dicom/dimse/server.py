@@ -39,6 +39,15 @@ from hilum.dicom.upper_layer.transport import TlsTransport, Transport
 
 log = logging.getLogger("hilum.dicom.server")
 
+_COUNTS = (
+    "connections",
+    "connections-refused",
+    "connections-evicted",
+    "associations",
+    "associations-refused",
+    "associations-failed",
+)
+
 
 @dataclass(eq=False)
 class _Connection:
@@ -69,7 +78,7 @@ class DicomServer:
         self._drain = Drain()
         self._lock = threading.Lock()
         self._connections: dict[_Connection, None] = {}  # in the order they came
-        self._counts: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter(dict.fromkeys(_COUNTS, 0))
         self._listener: socket.socket | None = None
         self._acceptor: threading.Thread | None = None
 
@@ -228,12 +237,10 @@ class DicomServer:
             },
         )
         self._count("associations")
-        conversation = Conversation(association, services, self._limits, self._budget, self._drain)
+        conversation = Conversation(association, services, self._limits, self._budget, self._drain, self._count)
         try:
             conversation.run()
         finally:
-            with self._lock:
-                self._counts.update(conversation.commands)
             extra = {"door": "dicom", "association": association.association_id, "outcome": association.outcome}
             log.info("association ended", extra=extra)
 

@@ -60,6 +60,7 @@ _GENERAL: dict[str, int] = {
     "deadline": RESOURCE_LIMITATION,
     "unavailable": RESOURCE_LIMITATION,
     "out-of-space": RESOURCE_LIMITATION,
+    "defect": PROCESSING_FAILURE,
     "malformed-command": MISTYPED_ARGUMENT,
 }
 
