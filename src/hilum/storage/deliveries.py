@@ -1,4 +1,8 @@
-"""Lanes and deliveries: what is to leave, in order per (destination, subject)."""
+"""Lanes and deliveries: what is to leave, in order per (destination, subject).
+
+Locks are taken lane first, then its deliveries, so that router, workers and operators never wait for each other in a
+circle. What a lane may do next follows from its deliveries and stands in `lane.ready_at` (see `tables.lane`).
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,10 @@ if TYPE_CHECKING:
 _event = tables.event
 _lane = tables.lane
 _delivery = tables.delivery
+
+# States in which a delivery still has something ahead of it; a newer version may take its place in all but "sending".
+UNSENT = ("waiting", "sending")
+REPLACEABLE = ("waiting", "dead", "parked")
 
 
 def event_from_row(row: sa.Row[Any]) -> Event:
@@ -40,7 +48,10 @@ def event_from_row(row: sa.Row[Any]) -> Event:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One body for one destination. `refusals` counts the receiver's AE/AR answers, `attempts` every try."""
+    """One body for one destination. `refusals` counts the receiver's AE/AR answers, `attempts` every try.
+
+    A body is empty where the router could not make it; the worker makes it before it sends.
+    """
 
     id: str
     lane_id: str
@@ -55,6 +66,18 @@ class Delivery:
     refusals: int
 
 
+@dataclass(frozen=True, slots=True)
+class NewDelivery:
+    """What the router puts into a lane; `state` is "waiting", or "dead" or "parked" with a reason code."""
+
+    kind: str
+    control_id: str
+    body: bytes
+    supersedes_key: str = ""
+    state: str = "waiting"
+    reason: str = ""
+
+
 class Deliveries:
     """The outbound side of one transaction."""
 
@@ -65,15 +88,21 @@ class Deliveries:
     # The router
 
     def unrouted(self, limit: int) -> list[Event]:
-        """Return events that have no position yet, oldest first."""
-        query = sa.select(_event).where(_event.c.position.is_(None)).order_by(_event.c.id).limit(limit)
+        """Return events that have no position yet, in the order in which each patient's were written."""
+        query = sa.select(_event).where(_event.c.position.is_(None)).order_by(_event.c.number).limit(limit)
         return [event_from_row(row) for row in self._db.execute(query)]
 
-    def place(self, event_id: str) -> int:
-        """Give an event the next position and return it."""
-        position = self._uow.next_number("position")
-        self._db.execute(_event.update().where(_event.c.id == event_id).values(position=position))
-        return position
+    def place(self, events: Sequence[Event]) -> dict[str, int]:
+        """Give events the next positions, in the order given; return them by event id."""
+        last = self._uow.next_number("position", len(events))
+        positions = {event.id: last - len(events) + 1 + index for index, event in enumerate(events)}
+        update = _event.update().where(_event.c.id == sa.bindparam("of")).values(position=sa.bindparam("to"))
+        self._db.execute(update, [{"of": event_id, "to": to} for event_id, to in positions.items()])
+        return positions
+
+    def event(self, event_id: str) -> Event:
+        """Return the event that a delivery came from."""
+        return event_from_row(self._db.execute(sa.select(_event).where(_event.c.id == event_id)).one())
 
     def lane(self, destination: str, subject: str) -> str:
         """Return the lane of a destination and subject, following merges, made when it is new."""
@@ -88,42 +117,36 @@ class Deliveries:
         return lane_id
 
     def join_lanes(self, subject: str, survivor: str) -> None:
-        """Let everything of a merged patient wait in the survivor's lanes, in the order of events."""
-        query = sa.select(_lane).where(_lane.c.subject == subject, _lane.c.joined_into.is_(None))
+        """Let everything of a merged patient wait in the survivor's lanes, in the order of positions; repeatable."""
+        query = sa.select(_lane.c.id, _lane.c.destination).where(
+            _lane.c.subject == subject, _lane.c.joined_into.is_(None)
+        )
         for row in self._db.execute(query).all():
             target = self.lane(row.destination, survivor)
-            if target == row.id:
-                continue
-            self._db.execute(_delivery.update().where(_delivery.c.lane_id == row.id).values(lane_id=target))
-            self._db.execute(_lane.update().where(_lane.c.id == row.id).values(joined_into=target))
-            if row.state in ("blocked", "retrying"):
-                self._db.execute(
-                    _lane.update().where(_lane.c.id == target).values(state=row.state, next_at=row.next_at)
-                )
+            if target != row.id:
+                self._join(row.id, target)
 
-    def enqueue(
-        self,
-        lane_id: str,
-        event: Event,
-        position: int,
-        *,
-        kind: str,
-        control_id: str,
-        body: bytes,
-        supersedes_key: str,
-    ) -> str:
-        """Put a body at the end of a lane; an older one of the same key that was not tried yet is superseded."""
-        if supersedes_key:
-            self._db.execute(
-                _delivery.update()
-                .where(
-                    _delivery.c.lane_id == lane_id,
-                    _delivery.c.supersedes_key == supersedes_key,
-                    _delivery.c.state == "waiting",
-                    _delivery.c.attempts == 0,
-                )
-                .values(state="superseded", delivered_at=self._uow.now)
-            )
+    def _join(self, source_id: str, target_id: str) -> None:
+        lanes = {lane_id: self.lock_lane(lane_id) for lane_id in sorted((source_id, target_id))}
+        self._db.execute(_delivery.update().where(_delivery.c.lane_id == source_id).values(lane_id=target_id))
+        self._db.execute(
+            _lane.update()
+            .where(_lane.c.id == source_id)
+            .values(joined_into=target_id, state="open", ready_at=None, lease_by=None)
+        )
+        # What was joined into the source before leads straight to the target from now on.
+        self._db.execute(_lane.update().where(_lane.c.joined_into == source_id).values(joined_into=target_id))
+        columns = _joined(lanes[source_id], lanes[target_id])
+        self._db.execute(_lane.update().where(_lane.c.id == target_id).values(**columns))
+
+    def enqueue(self, lane_id: str, event: Event, position: int, new: NewDelivery) -> str:
+        """Put a body at the end of a lane and return its id.
+
+        An older one of the same key that is not on its way is superseded, also when it is a dead letter: the newer
+        version says all that the older one did, so the lane need not wait for a person any more.
+        """
+        lane = self.lock_lane(lane_id)
+        superseded = self._supersede_older(lane_id, new.supersedes_key, position) if new.supersedes_key else 0
         delivery_id = self._uow.new_id()
         self._db.execute(
             _delivery.insert().values(
@@ -132,151 +155,208 @@ class Deliveries:
                 position=position,
                 event_id=event.id,
                 order_id=event.order_id,
-                kind=kind,
-                supersedes_key=supersedes_key,
-                control_id=control_id,
-                body=body,
-                state="waiting",
+                kind=new.kind,
+                supersedes_key=new.supersedes_key,
+                control_id=new.control_id,
+                body=new.body,
+                state=new.state,
                 attempts=0,
                 refusals=0,
-                reason="",
+                reason=new.reason,
                 created_at=self._uow.now,
             )
         )
+        if superseded or new.state == "dead" or (lane.ready_at is None and lane.state == "open"):
+            self.refresh(lane_id)
         return delivery_id
+
+    def _supersede_older(self, lane_id: str, key: str, position: int) -> int:
+        changed = self._db.execute(
+            _delivery.update()
+            .where(
+                _delivery.c.lane_id == lane_id,
+                _delivery.c.state.in_(REPLACEABLE),
+                _delivery.c.supersedes_key == key,
+                _delivery.c.position < position,
+            )
+            .values(state="superseded")
+        )
+        return int(changed.rowcount)
 
     # The workers
 
-    def take(self, destinations: Sequence[str], holder: str, lease_seconds: float) -> Delivery | None:
-        """Lease a lane whose turn it is and return the delivery at its head."""
+    def take(self, destination: str, holder: str, lease_seconds: float) -> Delivery | None:
+        """Lease the lane of a destination that has been ready the longest; return the delivery at its head."""
         now = self._uow.now
-        head = (
-            sa.select(_delivery.c.lane_id)
-            .where(_delivery.c.state.in_(("waiting", "sending")))
-            .group_by(_delivery.c.lane_id)
-            .order_by(sa.func.min(_delivery.c.position))
-            .subquery()
-        )
-        query = (
-            sa.select(_lane)
-            .where(
-                _lane.c.id.in_(sa.select(head.c.lane_id)),
-                _lane.c.destination.in_(destinations),
-                _lane.c.state.in_(("open", "retrying")),
-                sa.or_(_lane.c.next_at.is_(None), _lane.c.next_at <= now),
-                sa.or_(_lane.c.lease_until.is_(None), _lane.c.lease_until < now),
+        query = ready_lane(destination, now).with_for_update(skip_locked=True)
+        while (found := self._db.execute(query).first()) is not None:
+            lane_id = str(found.id)
+            row = self._head(lane_id)
+            if row is None:
+                self.refresh(lane_id)
+                continue
+            self._db.execute(
+                _lane.update()
+                .where(_lane.c.id == lane_id)
+                .values(lease_by=holder, ready_at=now + timedelta(seconds=lease_seconds))
             )
-            .limit(1)
-            .with_for_update(skip_locked=True)
-        )
-        lane = self._db.execute(query).first()
-        if lane is None:
-            return None
-        self._db.execute(
-            _lane.update()
-            .where(_lane.c.id == lane.id)
-            .values(lease_by=holder, lease_until=now + timedelta(seconds=lease_seconds))
-        )
-        return self._head(lane)
+            self._db.execute(
+                _delivery.update()
+                .where(_delivery.c.id == row.id)
+                .values(state="sending", attempts=row.attempts + 1, sent_at=now)
+            )
+            return _delivery_from_row(row, destination, row.attempts + 1)
+        return None
 
-    def _head(self, lane: sa.Row[Any]) -> Delivery | None:
-        query = (
-            sa.select(_delivery)
-            .where(_delivery.c.lane_id == lane.id, _delivery.c.state.in_(("waiting", "sending")))
-            .order_by(_delivery.c.position, _delivery.c.id)
-            .limit(1)
-        )
-        row = self._db.execute(query).first()
-        if row is None:
-            return None
-        self._db.execute(
-            _delivery.update()
-            .where(_delivery.c.id == row.id)
-            .values(state="sending", attempts=_delivery.c.attempts + 1, sent_at=self._uow.now)
-        )
-        return Delivery(
-            row.id,
-            lane.id,
-            lane.destination,
-            row.position,
-            row.event_id,
-            row.order_id,
-            row.kind,
-            row.control_id,
-            row.body,
-            row.attempts + 1,
-            row.refusals,
-        )
+    def _head(self, lane_id: str) -> sa.Row[Any] | None:
+        # After a join two may be on their way at once, so the head is looked for among both states.
+        heads = []
+        for state in UNSENT:
+            query = sa.select(_delivery).where(_delivery.c.lane_id == lane_id, _delivery.c.state == state)
+            heads.append(self._db.execute(query.order_by(_delivery.c.position, _delivery.c.id).limit(1)).first())
+        return min((row for row in heads if row is not None), key=lambda row: (row.position, row.id), default=None)
 
-    def still_held(self, lane_id: str, holder: str) -> bool:
-        """Tell whether a worker still holds a lane's lease."""
-        query = sa.select(_lane.c.lease_by).where(_lane.c.id == lane_id).with_for_update()
-        return self._db.execute(query).scalar() == holder
+    def lock_delivery(self, delivery_id: str) -> sa.Row[Any] | None:
+        """Lock the lane of a delivery, then return the delivery as it is now."""
+        query = sa.select(_delivery).where(_delivery.c.id == delivery_id)
+        row = self._db.execute(query).one_or_none()
+        while row is not None:
+            self.lock_lane(row.lane_id)
+            again = self._db.execute(query).one()
+            if again.lane_id == row.lane_id:
+                return again
+            row = again
+        return None
 
-    def settle(
-        self,
-        delivery_id: str,
-        lane_id: str,
-        *,
-        state: str,
-        lane_state: str,
-        next_at: datetime | None = None,
-        reason: str = "",
-        refused: bool = False,
-        reply: bytes | None = None,
-    ) -> None:
-        """Store how a try ended and what the lane does next; the lease is given back."""
+    def make_body(self, delivery_id: str, new: NewDelivery) -> None:
+        """Store the body that could not be made before."""
         self._db.execute(
             _delivery.update()
             .where(_delivery.c.id == delivery_id)
+            .values(kind=new.kind, control_id=new.control_id, body=new.body, supersedes_key=new.supersedes_key)
+        )
+
+    def settle(
+        self,
+        delivery: Delivery,
+        *,
+        state: str,
+        retry_at: datetime | None = None,
+        reason: str = "",
+        refused: bool = False,
+        reply: bytes | None = None,
+    ) -> str | None:
+        """Store how a try ended and give the lane back; return the state that the delivery is in now.
+
+        None when the try is no longer this worker's: its lease ran out and another has taken the delivery since. A
+        delivery that would wait for another try, or for a person, is superseded when a newer version is behind it.
+        """
+        row = self.lock_delivery(delivery.id)
+        if row is None or row.state != "sending" or row.attempts != delivery.attempts:
+            return None
+        if state in REPLACEABLE and row.supersedes_key and self._has_newer(row):
+            state, retry_at = "superseded", None
+        self._db.execute(
+            _delivery.update()
+            .where(_delivery.c.id == row.id)
             .values(
                 state=state,
                 reason=reason,
                 reply=reply,
-                refusals=_delivery.c.refusals + (1 if refused else 0),
+                refusals=row.refusals + (1 if refused else 0),
                 delivered_at=self._uow.now if state == "delivered" else None,
             )
         )
-        self._db.execute(
-            _lane.update()
-            .where(_lane.c.id == lane_id)
-            .values(state=lane_state, next_at=next_at, lease_by=None, lease_until=None)
+        self._release(row.lane_id, row.id, retry_at)
+        return state
+
+    def _has_newer(self, row: sa.Row[Any]) -> bool:
+        query = sa.select(_delivery.c.id).where(
+            _delivery.c.lane_id == row.lane_id,
+            _delivery.c.state.in_((*UNSENT, "delivered", "dead")),
+            _delivery.c.supersedes_key == row.supersedes_key,
+            _delivery.c.position > row.position,
         )
+        return self._db.execute(query.limit(1)).scalar() is not None
 
-    def event(self, event_id: str) -> Event:
-        """Return the event that a delivery came from."""
-        return event_from_row(self._db.execute(sa.select(_event).where(_event.c.id == event_id)).one())
-
-    # The operator
-
-    def replay(self, lane_ids: Sequence[str]) -> int:
-        """Send what these lanes hold again, dead letters first; return how many deliveries wait now."""
-        changed = self._db.execute(
-            _delivery.update()
-            .where(_delivery.c.lane_id.in_(lane_ids), _delivery.c.state.in_(("dead", "parked")))
-            .values(state="waiting", refusals=0, reason="")
+    def _release(self, lane_id: str, delivery_id: str, retry_at: datetime | None) -> None:
+        """Let a lane go on unless another of its deliveries is still on its way (after a join)."""
+        others = sa.select(_delivery.c.id).where(
+            _delivery.c.lane_id == lane_id, _delivery.c.state == "sending", _delivery.c.id != delivery_id
         )
-        self._db.execute(_lane.update().where(_lane.c.id.in_(lane_ids)).values(state="open", next_at=None))
-        return int(changed.rowcount)
+        if self._db.execute(others.limit(1)).scalar() is None:
+            state = "open" if retry_at is None else "retrying"
+            # A parked lane stays parked: only a person lets it go on.
+            kept = sa.case((_lane.c.state == "parked", "parked"), else_=state)
+            ready = self._uow.now if retry_at is None else retry_at
+            self._db.execute(
+                _lane.update().where(_lane.c.id == lane_id).values(state=kept, ready_at=ready, lease_by=None)
+            )
+        self.refresh(lane_id)
 
-    def park(self, lane_ids: Sequence[str]) -> None:
-        """Hold lanes until a person lets them go on."""
-        self._db.execute(_lane.update().where(_lane.c.id.in_(lane_ids)).values(state="parked"))
+    # Every lane's one rule
 
-    def set_aside(self, delivery_id: str) -> None:
-        """Park one dead letter, so that its lane goes on without it."""
-        self._db.execute(
-            _delivery.update()
-            .where(_delivery.c.id == delivery_id, _delivery.c.state.in_(("dead", "waiting")))
-            .values(state="parked", reason="set aside")
-        )
-        lane_id = self._db.execute(sa.select(_delivery.c.lane_id).where(_delivery.c.id == delivery_id)).scalar_one()
-        self._db.execute(_lane.update().where(_lane.c.id == lane_id).values(state="open", next_at=None))
+    def lock_lane(self, lane_id: str) -> sa.Row[Any]:
+        """Return a lane, locked until the commit."""
+        return self._db.execute(sa.select(_lane).where(_lane.c.id == lane_id).with_for_update()).one()
 
-    def lanes_matching(self, target: str) -> list[str]:
-        """Return the lanes that a destination, a lane id or a delivery id names."""
-        by_delivery = sa.select(_delivery.c.lane_id).where(_delivery.c.id == target)
-        query = sa.select(_lane.c.id).where(
-            sa.or_(_lane.c.destination == target, _lane.c.id == target, _lane.c.id.in_(by_delivery))
-        )
-        return list(self._db.execute(query).scalars())
+    def refresh(self, lane_id: str) -> None:
+        """Set what a lane does next from the deliveries in it; a lane that is leased stays so, also when blocked."""
+        lane = self._db.execute(sa.select(_lane).where(_lane.c.id == lane_id)).one()
+        state, ready_at = lane.state, lane.ready_at
+        if state == "parked":
+            ready_at = None
+        elif self._holds(lane_id, _delivery.c.state == "dead"):
+            state, ready_at = "blocked", None
+        elif not self._holds(lane_id, _delivery.c.state.in_(UNSENT)):
+            state, ready_at = "open", None
+        elif lane.lease_by is None and not (
+            state == "retrying" and self._holds(lane_id, _delivery.c.state == "waiting", _delivery.c.attempts > 0)
+        ):
+            state = "open"
+            ready_at = min(ready_at or self._uow.now, self._uow.now)
+        elif lane.lease_by is not None:
+            state, ready_at = "open", ready_at or self._uow.now
+        if (state, ready_at) != (lane.state, lane.ready_at):
+            self._db.execute(_lane.update().where(_lane.c.id == lane_id).values(state=state, ready_at=ready_at))
+
+    def _holds(self, lane_id: str, *where: sa.ColumnElement[bool]) -> bool:
+        query = sa.select(_delivery.c.id).where(_delivery.c.lane_id == lane_id, *where)
+        return self._db.execute(query.limit(1)).scalar() is not None
+
+
+def ready_lane(destination: str, now: datetime) -> sa.Select[tuple[str]]:
+    """The lane of a destination that has been ready the longest."""
+    return (
+        sa.select(_lane.c.id)
+        .where(_lane.c.destination == destination, _lane.c.ready_at <= now)
+        .order_by(_lane.c.ready_at)
+        .limit(1)
+    )
+
+
+def _delivery_from_row(row: sa.Row[Any], destination: str, attempts: int) -> Delivery:
+    return Delivery(
+        row.id,
+        row.lane_id,
+        destination,
+        row.position,
+        row.event_id,
+        row.order_id,
+        row.kind,
+        row.control_id,
+        row.body,
+        attempts,
+        row.refusals,
+    )
+
+
+def _joined(source: sa.Row[Any], target: sa.Row[Any]) -> dict[str, Any]:
+    """What a lane does after another was joined into it: the stricter of both."""
+    leased = [lane for lane in (source, target) if lane.lease_by is not None and lane.ready_at is not None]
+    states = {source.state, target.state}
+    state = next(state for state in ("parked", "blocked", "retrying", "open") if state in states)
+    times = [lane.ready_at for lane in leased or (source, target) if lane.ready_at is not None]
+    # Until the last lease ends, or the later of two retries is due, nothing more of either leaves.
+    ready_at = max(times, default=None) if state in ("open", "retrying") else None
+    return {"state": state, "ready_at": ready_at, "lease_by": leased[-1].lease_by if leased else None}

@@ -202,6 +202,12 @@ study = sa.Table(
     sa.Column("revision", sa.Integer, nullable=False),
     sa.UniqueConstraint("study_instance_uid", "patient_identifier"),
 )
+sa.Index(
+    "ix_study_incomplete",
+    study.c.last_received_at,
+    sqlite_where=study.c.completed_at.is_(None),
+    postgresql_where=study.c.completed_at.is_(None),
+)
 
 series = sa.Table(
     "series",
@@ -318,8 +324,11 @@ worklist_served = sa.Table(
 event = sa.Table(
     "event",
     metadata,
-    sa.Column("id", Id, primary_key=True),
-    # Given by the one leased router after commit: identifiers are not commit order.
+    # Given by the database when a verb writes its events, under the locks of its patients: the order of one patient's
+    # events whatever the clocks of several machines say. It is not commit order, so nobody keeps a cursor over it.
+    sa.Column("number", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("id", Id, nullable=False, unique=True),
+    # Given by the one leased router after commit.
     sa.Column("position", sa.BigInteger, unique=True),
     sa.Column("name", sa.String(40), nullable=False),
     sa.Column("at", UtcDateTime, nullable=False),
@@ -335,7 +344,7 @@ event = sa.Table(
 )
 sa.Index(
     "ix_event_unrouted",
-    event.c.id,
+    event.c.number,
     sqlite_where=event.c.position.is_(None),
     postgresql_where=event.c.position.is_(None),
 )
@@ -366,13 +375,21 @@ lane = sa.Table(
     sa.Column("id", Id, primary_key=True),
     sa.Column("destination", PlainText, nullable=False),
     sa.Column("subject", Id, nullable=False),
-    # "open", "retrying", "blocked" (a dead letter at its head) or "parked".
+    # "open", "retrying", "blocked" (a dead letter waits for a person) or "parked".
     sa.Column("state", sa.String(10), nullable=False),
-    sa.Column("next_at", UtcDateTime),
+    # From when on a worker may take the lane: now, the time of the next try, or the end of the lease of the worker that
+    # has it. Null where there is nothing to do: empty, blocked, parked or joined.
+    sa.Column("ready_at", UtcDateTime),
     sa.Column("lease_by", PlainText),
-    sa.Column("lease_until", UtcDateTime),
     _reference("joined_into", "lane"),
     sa.UniqueConstraint("destination", "subject"),
+)
+sa.Index(
+    "ix_lane_ready",
+    lane.c.destination,
+    lane.c.ready_at,
+    sqlite_where=lane.c.ready_at.is_not(None),
+    postgresql_where=lane.c.ready_at.is_not(None),
 )
 
 delivery = sa.Table(
@@ -398,7 +415,8 @@ delivery = sa.Table(
     sa.Column("sent_at", UtcDateTime),
     sa.Column("delivered_at", UtcDateTime),
     sa.Index("ix_delivery_lane_id_state_position", "lane_id", "state", "position"),
-    sa.Index("ix_delivery_state_position", "state", "position"),
+    # Covers what the list of lanes and the metrics count.
+    sa.Index("ix_delivery_state_lane_id", "state", "lane_id", "created_at"),
 )
 
 exception_item = sa.Table(
@@ -467,6 +485,14 @@ audit_event = sa.Table(
     sa.Column("message_id", Id),
     sa.Column("key_id", sa.String(32), nullable=False),
     sa.Column("mac", sa.LargeBinary, nullable=False),
+)
+
+# The last number of each writer that is under a seal: a help for the sealer, proven by nothing but the seals.
+audit_sealed = sa.Table(
+    "audit_sealed",
+    metadata,
+    sa.Column("writer", sa.String(40), primary_key=True),
+    sa.Column("through", sa.BigInteger, nullable=False),
 )
 
 audit_seal = sa.Table(

@@ -120,15 +120,18 @@ class UnitOfWork:
         """Tell whether verbs commit concurrently, so that rows have to be locked."""
         return self.connection.dialect.name == "postgresql"
 
-    def next_number(self, name: str) -> int:
-        """Return the next number of a counter; numbers of refused verbs are given again."""
+    def next_number(self, name: str, count: int = 1) -> int:
+        """Take the next `count` numbers of a counter and return the last; numbers of refused verbs are given again."""
         counter = tables.counter
         changed = self.connection.execute(
-            counter.update().where(counter.c.name == name).values(value=counter.c.value + 1).returning(counter.c.value)
+            counter.update()
+            .where(counter.c.name == name)
+            .values(value=counter.c.value + count)
+            .returning(counter.c.value)
         ).scalar()
         if changed is None:
-            self.connection.execute(counter.insert().values(name=name, value=1))
-            return 1
+            self.connection.execute(counter.insert().values(name=name, value=count))
+            return count
         return int(changed)
 
     def emit(self, name: EventName, **subject: Any) -> Event:

@@ -46,6 +46,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("number", name=op.f("pk_audit_seal")),
     )
     op.create_table(
+        "audit_sealed",
+        sa.Column("writer", sa.String(length=40), nullable=False),
+        sa.Column("through", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("writer", name=op.f("pk_audit_sealed")),
+    )
+    op.create_table(
         "cds_feedback",
         sa.Column("id", sa.String(length=26), nullable=False),
         sa.Column("service", PlainText(), nullable=False),
@@ -64,6 +70,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "event",
+        sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("id", sa.String(length=26), nullable=False),
         sa.Column("position", sa.BigInteger(), nullable=True),
         sa.Column("name", sa.String(length=40), nullable=False),
@@ -77,7 +84,8 @@ def upgrade() -> None:
         sa.Column("standard", sa.String(length=40), nullable=False),
         sa.Column("peer", PlainText(), nullable=False),
         sa.Column("details", Json(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_event")),
+        sa.PrimaryKeyConstraint("number", name=op.f("pk_event")),
+        sa.UniqueConstraint("id", name=op.f("uq_event_id")),
         sa.UniqueConstraint("position", name=op.f("uq_event_position")),
     )
     op.create_index(op.f("ix_event_order_id"), "event", ["order_id"], unique=False)
@@ -86,7 +94,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_event_unrouted",
         "event",
-        ["id"],
+        ["number"],
         unique=False,
         sqlite_where=sa.text("position IS NULL"),
         postgresql_where=sa.text("position IS NULL"),
@@ -119,15 +127,22 @@ def upgrade() -> None:
         sa.Column("destination", PlainText(), nullable=False),
         sa.Column("subject", sa.String(length=26), nullable=False),
         sa.Column("state", sa.String(length=10), nullable=False),
-        sa.Column("next_at", UtcDateTime(timezone=True), nullable=True),
+        sa.Column("ready_at", UtcDateTime(timezone=True), nullable=True),
         sa.Column("lease_by", PlainText(), nullable=True),
-        sa.Column("lease_until", UtcDateTime(timezone=True), nullable=True),
         sa.Column("joined_into", sa.String(length=26), nullable=True),
         sa.ForeignKeyConstraint(["joined_into"], ["lane.id"], name=op.f("fk_lane_joined_into")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_lane")),
         sa.UniqueConstraint("destination", "subject", name=op.f("uq_lane_destination_subject")),
     )
     op.create_index(op.f("ix_lane_joined_into"), "lane", ["joined_into"], unique=False)
+    op.create_index(
+        "ix_lane_ready",
+        "lane",
+        ["destination", "ready_at"],
+        unique=False,
+        sqlite_where=sa.text("ready_at IS NOT NULL"),
+        postgresql_where=sa.text("ready_at IS NOT NULL"),
+    )
     op.create_table(
         "lease",
         sa.Column("name", PlainText(), nullable=False),
@@ -200,7 +215,7 @@ def upgrade() -> None:
     op.create_index(op.f("ix_delivery_event_id"), "delivery", ["event_id"], unique=False)
     op.create_index("ix_delivery_lane_id_state_position", "delivery", ["lane_id", "state", "position"], unique=False)
     op.create_index(op.f("ix_delivery_order_id"), "delivery", ["order_id"], unique=False)
-    op.create_index("ix_delivery_state_position", "delivery", ["state", "position"], unique=False)
+    op.create_index("ix_delivery_state_lane_id", "delivery", ["state", "lane_id", "created_at"], unique=False)
     op.create_table(
         "imaging_order",
         sa.Column("id", sa.String(length=26), nullable=False),
@@ -428,6 +443,14 @@ def upgrade() -> None:
         ),
     )
     op.create_index(op.f("ix_study_accession_number"), "study", ["accession_number"], unique=False)
+    op.create_index(
+        "ix_study_incomplete",
+        "study",
+        ["last_received_at"],
+        unique=False,
+        sqlite_where=sa.text("completed_at IS NULL"),
+        postgresql_where=sa.text("completed_at IS NULL"),
+    )
     op.create_index(op.f("ix_study_last_received_at"), "study", ["last_received_at"], unique=False)
     op.create_index(op.f("ix_study_match_state"), "study", ["match_state"], unique=False)
     op.create_index(op.f("ix_study_order_id"), "study", ["order_id"], unique=False)
@@ -571,6 +594,12 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_study_order_id"), table_name="study")
     op.drop_index(op.f("ix_study_match_state"), table_name="study")
     op.drop_index(op.f("ix_study_last_received_at"), table_name="study")
+    op.drop_index(
+        "ix_study_incomplete",
+        table_name="study",
+        sqlite_where=sa.text("completed_at IS NULL"),
+        postgresql_where=sa.text("completed_at IS NULL"),
+    )
     op.drop_index(op.f("ix_study_accession_number"), table_name="study")
     op.drop_table("study")
     op.drop_index("ix_scheduled_step_status_start_at", table_name="scheduled_step")
@@ -600,7 +629,7 @@ def downgrade() -> None:
     op.drop_index("ix_imaging_order_ordering", table_name="imaging_order")
     op.drop_index("ix_imaging_order_filler_order_number", table_name="imaging_order")
     op.drop_table("imaging_order")
-    op.drop_index("ix_delivery_state_position", table_name="delivery")
+    op.drop_index("ix_delivery_state_lane_id", table_name="delivery")
     op.drop_index(op.f("ix_delivery_order_id"), table_name="delivery")
     op.drop_index("ix_delivery_lane_id_state_position", table_name="delivery")
     op.drop_index(op.f("ix_delivery_event_id"), table_name="delivery")
@@ -611,6 +640,12 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_patient_merged_into"), table_name="patient")
     op.drop_table("patient")
     op.drop_table("lease")
+    op.drop_index(
+        "ix_lane_ready",
+        table_name="lane",
+        sqlite_where=sa.text("ready_at IS NOT NULL"),
+        postgresql_where=sa.text("ready_at IS NOT NULL"),
+    )
     op.drop_index(op.f("ix_lane_joined_into"), table_name="lane")
     op.drop_table("lane")
     op.drop_index(op.f("ix_inbound_message_received_at"), table_name="inbound_message")
@@ -630,6 +665,7 @@ def downgrade() -> None:
     op.drop_table("event")
     op.drop_table("counter")
     op.drop_table("cds_feedback")
+    op.drop_table("audit_sealed")
     op.drop_table("audit_seal")
     op.drop_index(op.f("ix_audit_event_patient_id"), table_name="audit_event")
     op.drop_index(op.f("ix_audit_event_at"), table_name="audit_event")

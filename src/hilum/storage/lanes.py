@@ -1,0 +1,221 @@
+"""What waits to leave: the cheap questions of router and workers, the operator's list, and the operator's hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from hilum.core.errors import Conflict, NotFound
+from hilum.storage import tables
+from hilum.storage.deliveries import UNSENT, Deliveries, ready_lane
+
+if TYPE_CHECKING:
+    from hilum.storage.unit_of_work import UnitOfWork
+
+_event = tables.event
+_lane = tables.lane
+_delivery = tables.delivery
+
+# What a person may have to look at: everything that has neither arrived nor been superseded.
+HELD = ("waiting", "sending", "dead", "parked")
+MAX_PAGE = 1_000
+
+
+class ChangeProbe:
+    """Tells at the price of a microsecond or two whether any process committed to a SQLite file since the last look.
+
+    On PostgreSQL, which has no such counter, every look says yes and the question itself must be cheap.
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._connection = engine.connect() if engine.dialect.name == "sqlite" else None
+        self._seen: int | None = None
+
+    @property
+    def cheap(self) -> bool:
+        """Tell whether it may be asked every few milliseconds."""
+        return self._connection is not None
+
+    def changed(self) -> bool:
+        """Tell whether something was committed since the last look; the first look says yes."""
+        if self._connection is None:
+            return True
+        # On the driver's own connection: a transaction of SQLAlchemy's would hold the first snapshot.
+        driver = self._connection.connection.driver_connection
+        assert driver is not None
+        seen = int(driver.execute("PRAGMA data_version").fetchone()[0])
+        changed, self._seen = seen != self._seen, seen
+        return changed
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        if self._connection is not None:
+            self._connection.close()
+
+
+def has_unrouted(connection: sa.Connection) -> bool:
+    """Tell whether an event waits for its position."""
+    query = sa.select(_event.c.number).where(_event.c.position.is_(None)).limit(1)
+    return connection.execute(query).scalar() is not None
+
+
+def has_ready_lane(connection: sa.Connection, destination: str, now: datetime) -> bool:
+    """Tell whether a lane of a destination may be taken now."""
+    return connection.execute(ready_lane(destination, now)).scalar() is not None
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingLane:
+    """A lane that holds something; `state` is open, sending, retrying, blocked, parked or set-aside."""
+
+    destination: str
+    lane: str
+    depth: int
+    oldest_at: datetime
+    state: str
+    reason: str
+    ready_at: datetime | None
+    head: str
+
+
+def waiting_lanes(
+    connection: sa.Connection, *, destination: str = "", after: str = "", limit: int = 100
+) -> list[WaitingLane]:
+    """Return lanes that hold something, by lane id; the next page is `after` the last one's lane."""
+    page = (
+        sa.select(
+            _delivery.c.lane_id,
+            sa.func.count().label("depth"),
+            sa.func.min(_delivery.c.created_at, type_=_delivery.c.created_at.type).label("oldest_at"),
+        )
+        .where(_delivery.c.state.in_(HELD), _delivery.c.lane_id > after)
+        .group_by(_delivery.c.lane_id)
+        .subquery()
+    )
+    query = sa.select(_lane, page.c.depth, page.c.oldest_at).join(page, page.c.lane_id == _lane.c.id)
+    if destination:
+        query = query.where(_lane.c.destination == destination)
+    rows = connection.execute(query.order_by(_lane.c.id).limit(min(limit, MAX_PAGE))).all()
+    return [_waiting_lane(connection, row) for row in rows]
+
+
+def _waiting_lane(connection: sa.Connection, row: sa.Row[Any]) -> WaitingLane:
+    """Add the reason of what holds the lane up: its dead letter, else its head."""
+    query = sa.select(_delivery.c.id, _delivery.c.state, _delivery.c.reason)
+    held = query.where(_delivery.c.lane_id == row.id).order_by(_delivery.c.position, _delivery.c.id).limit(1)
+    found = [connection.execute(held.where(_delivery.c.state.in_(states))).first() for states in (("dead",), UNSENT)]
+    head = next((item for item in found if item is not None), None)
+    state = row.state
+    if head is None:
+        head = connection.execute(held.where(_delivery.c.state == "parked")).one()
+        state = "set-aside" if state != "parked" else state
+    elif state in ("open", "retrying") and head.state == "sending":
+        state = "sending"
+    return WaitingLane(row.destination, row.id, row.depth, row.oldest_at, state, head.reason, row.ready_at, head.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How much waits for a destination, and since when."""
+
+    destination: str
+    depth: int
+    oldest_at: datetime
+
+
+def depths(connection: sa.Connection) -> list[Depth]:
+    """Return what waits for each destination, dead letters included."""
+    per_lane = (
+        sa.select(
+            _delivery.c.lane_id,
+            sa.func.count().label("depth"),
+            sa.func.min(_delivery.c.created_at, type_=_delivery.c.created_at.type).label("oldest_at"),
+        )
+        .where(_delivery.c.state.in_((*UNSENT, "dead")))
+        .group_by(_delivery.c.lane_id)
+        .subquery()
+    )
+    query = (
+        sa.select(
+            _lane.c.destination,
+            sa.func.sum(per_lane.c.depth).label("depth"),
+            sa.func.min(per_lane.c.oldest_at, type_=_delivery.c.created_at.type).label("oldest_at"),
+        )
+        .join(per_lane, per_lane.c.lane_id == _lane.c.id)
+        .group_by(_lane.c.destination)
+    )
+    return [Depth(row.destination, int(row.depth), row.oldest_at) for row in connection.execute(query)]
+
+
+class OperatedLanes:
+    """The operator's hand on the lanes of one transaction. A target is a destination, a lane id or a delivery id."""
+
+    def __init__(self, uow: UnitOfWork) -> None:
+        self._uow = uow
+        self._db = uow.connection
+        self._deliveries = Deliveries(uow)
+
+    def replay(self, target: str) -> int:
+        """Let dead letters be tried again and held lanes go on, now; return how many deliveries wait there.
+
+        A delivery that was set aside comes back only by its own id. What a newer version superseded never does:
+        Conflict says so.
+        """
+        one = self._deliveries.lock_delivery(target)
+        if one is not None:
+            self._replay_one(one)
+            return 1
+        named = self._lanes(target)
+        in_lanes = _delivery.c.lane_id.in_(sa.select(_lane.c.id).where(named))
+        self._change(in_lanes, _delivery.c.state == "dead", state="waiting", refusals=0)
+        self._open(named)
+        query = sa.select(sa.func.count()).where(in_lanes, _delivery.c.state.in_(UNSENT))
+        return int(self._db.execute(query).scalar_one())
+
+    def _replay_one(self, row: sa.Row[Any]) -> None:
+        if row.state == "superseded":
+            raise Conflict("A newer version has taken the place of this delivery.")
+        if row.state not in ("dead", "parked"):
+            raise Conflict(f"This delivery is {row.state}, so there is nothing to replay.")
+        self._change(_delivery.c.id == row.id, state="waiting", refusals=0)
+        lane = self._deliveries.lock_lane(row.lane_id)
+        if lane.state != "parked":
+            self._open(_lane.c.id == row.lane_id)
+            self._deliveries.refresh(row.lane_id)
+
+    def park(self, target: str) -> int:
+        """Hold lanes until they are replayed, or set one delivery aside so that its lane goes on without it.
+
+        Return how many lanes or deliveries that were.
+        """
+        one = self._deliveries.lock_delivery(target)
+        if one is not None:
+            if one.state not in ("dead", "waiting"):
+                raise Conflict(f"This delivery is {one.state}, so it cannot be set aside.")
+            self._change(_delivery.c.id == one.id, state="parked", reason="set-aside")
+            self._deliveries.refresh(one.lane_id)
+            return 1
+        named = self._lanes(target)
+        changed = self._db.execute(_lane.update().where(named).values(state="parked", ready_at=None))
+        return int(changed.rowcount)
+
+    def _open(self, named: sa.ColumnElement[bool]) -> None:
+        """Make lanes without dead letters due now, except for those that a worker has at this moment."""
+        held = sa.and_(_lane.c.lease_by.is_not(None), _lane.c.ready_at.is_not(None))
+        unsent = sa.exists().where(_delivery.c.lane_id == _lane.c.id, _delivery.c.state.in_(UNSENT))
+        ready_at = sa.case((held, _lane.c.ready_at), (unsent, self._uow.now), else_=None)
+        self._db.execute(_lane.update().where(named).values(state="open", ready_at=ready_at))
+
+    def _lanes(self, target: str) -> sa.ColumnElement[bool]:
+        """Lock the lanes that a destination or a lane id names, those joined into others left out."""
+        named = sa.and_(sa.or_(_lane.c.destination == target, _lane.c.id == target), _lane.c.joined_into.is_(None))
+        query = sa.select(_lane.c.id).where(named).order_by(_lane.c.id).with_for_update()
+        if not self._db.execute(query).all():
+            raise NotFound("There is no destination with lanes, no lane and no delivery of this name.")
+        return named
+
+    def _change(self, *where: sa.ColumnElement[bool], **columns: Any) -> None:
+        self._db.execute(_delivery.update().where(*where).values(**columns))
