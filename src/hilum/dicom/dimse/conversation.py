@@ -78,6 +78,7 @@ class Conversation:
         except HilumError as error:
             self._association.abort(error.message)
         finally:
+            self._buffer.end()
             self._buffer.shrink()
 
     def _serve_one(self) -> bool:
