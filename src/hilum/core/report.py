@@ -20,6 +20,21 @@ class ReportStatus(StrEnum):
     RETRACTED = "retracted"
 
 
+class DraftKind(StrEnum):
+    """What a draft is to become."""
+
+    REPORT = "report"
+    ADDENDUM = "addendum"
+    CORRECTION = "correction"
+
+
+# Which statuses a draft of each kind may be signed as.
+SIGNED_AS = {
+    DraftKind.REPORT: frozenset({ReportStatus.PRELIMINARY, ReportStatus.FINAL}),
+    DraftKind.ADDENDUM: frozenset({ReportStatus.ADDENDED}),
+    DraftKind.CORRECTION: frozenset({ReportStatus.CORRECTED}),
+}
+
 # Which status a next version may have. After a final, only an addendum, a correction or a retraction.
 REPORT_TRANSITIONS: dict[ReportStatus | None, frozenset[ReportStatus]] = {
     None: frozenset({ReportStatus.DRAFT, ReportStatus.PRELIMINARY, ReportStatus.FINAL, ReportStatus.CORRECTED}),
@@ -43,6 +58,12 @@ OBR25_STATUS = {
     ReportStatus.RETRACTED: "C",
 }
 
+# What the body of a version says before its text, so that no receiver takes it for the first report.
+BODY_HEADS = {
+    ReportStatus.RETRACTED: "THIS REPORT IS WITHDRAWN.",
+    ReportStatus.CORRECTED: "CORRECTED REPORT.",
+}
+
 SIGNED = frozenset(ReportStatus) - {ReportStatus.DRAFT}
 AUTHORITATIVE = SIGNED - {ReportStatus.PRELIMINARY}
 
@@ -62,11 +83,15 @@ class ReportVersion:
     signed_by: str = ""
     source: str = ""
     message_id: str | None = None
+    reason: str = ""
 
     @property
     def text(self) -> str:
-        """The body as plain text, sections under their headings."""
+        """The body as plain text, sections under their headings; a correction or retraction made here says so first."""
         parts = []
+        head = BODY_HEADS.get(self.status, "") if self.reason or self.status is ReportStatus.RETRACTED else ""
+        if head:
+            parts.append(f"{head} {self.reason}".rstrip())
         if self.findings:
             parts.append(self.findings if not self.impression else f"FINDINGS\n{self.findings}")
         if self.impression:
@@ -86,8 +111,20 @@ class Report:
     versions: tuple[ReportVersion, ...] = ()
     revision: int = 1
     draft: ReportVersion | None = field(default=None)
+    draft_kind: DraftKind = DraftKind.REPORT
 
     @property
     def current(self) -> ReportVersion | None:
         """The latest signed version."""
         return self.versions[-1] if self.versions else None
+
+
+def with_addendum(base: ReportVersion, addendum: str) -> tuple[str, str]:
+    """Return findings and impression of a version with an addendum below its last section.
+
+    Receivers replace the whole report (OBR-25 C), so a version always holds all of its text.
+    """
+    added = f"ADDENDUM\n{addendum.strip()}"
+    if base.impression:
+        return base.findings, f"{base.impression}\n\n{added}"
+    return f"{base.findings}\n\n{added}".lstrip(), ""

@@ -19,6 +19,7 @@ from hilum.core.order import (
     StepStatus,
 )
 from hilum.storage import tables
+from hilum.storage.unread import refresh_unread
 
 if TYPE_CHECKING:
     from hilum.storage.unit_of_work import UnitOfWork
@@ -130,6 +131,7 @@ class Orders:
         )
         self._db.execute(_physician.delete().where(_physician.c.order_id == order.id))
         self._relate_physicians(order)
+        refresh_unread(self._uow, order.id)
 
     def set_status(self, order_id: str, status: OrderStatus) -> None:
         """Store a changed status."""
@@ -138,6 +140,7 @@ class Orders:
             .where(_order.c.id == order_id)
             .values(status=status.value, revision=_order.c.revision + 1, updated_at=self._uow.now)
         )
+        refresh_unread(self._uow, order_id)
 
     def steps(self, order_id: str) -> list[ScheduledStep]:
         """Return the steps of an order, in the order they were scheduled."""

@@ -8,14 +8,19 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from hilum.core.order import Physician
-from hilum.core.report import Report, ReportStatus, ReportVersion
+from hilum.core.report import DraftKind, Report, ReportStatus, ReportVersion
 from hilum.storage import tables
+from hilum.storage.unread import refresh_unread
 
 if TYPE_CHECKING:
     from hilum.storage.unit_of_work import UnitOfWork
 
 _report = tables.report
 _version = tables.report_version
+
+NO_DRAFT: dict[str, None] = dict.fromkeys(
+    ("draft_kind", "draft_findings", "draft_impression", "draft_reason", "draft_by", "draft_at")
+)
 
 
 def version_from_row(row: sa.Row[Any]) -> ReportVersion:
@@ -32,6 +37,7 @@ def version_from_row(row: sa.Row[Any]) -> ReportVersion:
         signed_by=row.signed_by,
         source=row.source,
         message_id=row.message_id,
+        reason=row.reason,
     )
 
 
@@ -54,6 +60,7 @@ def load_report(connection: sa.Connection, where: sa.ColumnElement[bool]) -> Rep
             Physician(),
             row.draft_at,
             signed_by=row.draft_by,
+            reason=row.draft_reason or "",
         )
     return Report(
         id=row.id,
@@ -64,6 +71,7 @@ def load_report(connection: sa.Connection, where: sa.ColumnElement[bool]) -> Rep
         versions=tuple(version_from_row(version) for version in rows),
         revision=row.revision,
         draft=draft,
+        draft_kind=DraftKind(row.draft_kind or DraftKind.REPORT),
     )
 
 
@@ -100,25 +108,33 @@ class Reports:
         )
         return Report(report_id, order_id, patient_id, ReportStatus.DRAFT, 0)
 
-    def save_draft(self, report_id: str, findings: str, impression: str, by: str) -> int:
+    def save_draft(self, report_id: str, kind: DraftKind, findings: str, impression: str, reason: str, by: str) -> int:
         """Store the draft; return the report's new revision."""
+        return self._set_draft(
+            report_id,
+            draft_kind=kind.value,
+            draft_findings=findings,
+            draft_impression=impression,
+            draft_reason=reason,
+            draft_by=by,
+            draft_at=self._uow.now,
+        )
+
+    def discard_draft(self, report_id: str) -> int:
+        """Forget the draft; return the report's new revision."""
+        return self._set_draft(report_id, **NO_DRAFT)
+
+    def _set_draft(self, report_id: str, **columns: Any) -> int:
         return int(
             self._db.execute(
                 _report.update()
                 .where(_report.c.id == report_id)
-                .values(
-                    draft_findings=findings,
-                    draft_impression=impression,
-                    draft_by=by,
-                    draft_at=self._uow.now,
-                    updated_at=self._uow.now,
-                    revision=_report.c.revision + 1,
-                )
+                .values(updated_at=self._uow.now, revision=_report.c.revision + 1, **columns)
                 .returning(_report.c.revision)
             ).scalar_one()
         )
 
-    def add_version(self, version: ReportVersion) -> None:
+    def add_version(self, order_id: str, version: ReportVersion) -> None:
         """Store a signed version; the draft has become it."""
         columns = asdict(version)
         columns["status"] = version.status.value
@@ -129,11 +145,9 @@ class Reports:
             .values(
                 status=version.status.value,
                 version=version.version,
-                draft_findings=None,
-                draft_impression=None,
-                draft_by=None,
-                draft_at=None,
                 updated_at=self._uow.now,
                 revision=_report.c.revision + 1,
+                **NO_DRAFT,
             )
         )
+        refresh_unread(self._uow, order_id)

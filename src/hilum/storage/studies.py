@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from hilum.core.study import MatchState, Study
 from hilum.storage import tables
+from hilum.storage.unread import refresh_unread
 
 if TYPE_CHECKING:
     from hilum.storage.unit_of_work import UnitOfWork
@@ -125,6 +126,8 @@ class Studies:
         if row is None:
             series_id = self._uow.new_id()
             self._db.execute(_series.insert().values(id=series_id, study_id=study.id, instance_count=counted, **series))
+            if study.order_id is not None:
+                refresh_unread(self._uow, study.order_id)
         else:
             series_id = row.id
             self._db.execute(
@@ -166,6 +169,8 @@ class Studies:
             .where(_study.c.id == study_id)
             .values(match_state=state.value, patient_id=patient_id, order_id=order_id, revision=_study.c.revision + 1)
         )
+        if order_id is not None:
+            refresh_unread(self._uow, order_id)
 
     def complete(self, study_id: str) -> None:
         """Store that no more images are expected for now."""

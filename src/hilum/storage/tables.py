@@ -99,11 +99,23 @@ imaging_order = sa.Table(
     sa.Column("sender", PlainText, nullable=False),
     sa.Column("placed_at", UtcDateTime, nullable=False),
     sa.Column("scheduled_at", UtcDateTime),
+    # Since when the exam waits to be read: set and cleared by `storage.unread` alone.
+    sa.Column("unread_since", UtcDateTime),
     sa.Column("updated_at", UtcDateTime, nullable=False),
     sa.Column("revision", sa.Integer, nullable=False),
     sa.UniqueConstraint("placer_order_number", "placer_authority"),
+    sa.Index("ix_imaging_order_status_priority_id", "status", "priority", "id"),
     sa.Index("ix_imaging_order_filler_order_number", "filler_order_number", "filler_authority"),
     sa.Index("ix_imaging_order_ordering", "ordering_identifier", "ordering_authority"),
+)
+
+sa.Index(
+    "ix_imaging_order_unread",
+    imaging_order.c.priority,
+    imaging_order.c.unread_since,
+    imaging_order.c.id,
+    sqlite_where=imaging_order.c.unread_since.is_not(None),
+    postgresql_where=imaging_order.c.unread_since.is_not(None),
 )
 
 # Physicians who may see an order's patient: the ordering one and those copied (Scope compiles to this table).
@@ -192,6 +204,7 @@ study = sa.Table(
     sa.Column("description", PlainText, nullable=False),
     sa.Column("description_folded", PlainText, nullable=False),
     sa.Column("referring_physician", PlainText, nullable=False),
+    sa.Column("referring_physician_folded", PlainText, nullable=False, server_default=""),
     sa.Column("modalities", PlainText, nullable=False),
     sa.Column("series_count", sa.Integer, nullable=False),
     sa.Column("instance_count", sa.Integer, nullable=False),
@@ -201,6 +214,13 @@ study = sa.Table(
     sa.Column("completed_at", UtcDateTime),
     sa.Column("revision", sa.Integer, nullable=False),
     sa.UniqueConstraint("study_instance_uid", "patient_identifier"),
+)
+sa.Index(
+    "ix_study_without_order",
+    study.c.first_received_at,
+    study.c.id,
+    sqlite_where=study.c.order_id.is_(None),
+    postgresql_where=study.c.order_id.is_(None),
 )
 sa.Index(
     "ix_study_incomplete",
@@ -218,6 +238,7 @@ series = sa.Table(
     sa.Column("modality", PlainText, nullable=False),
     sa.Column("number", sa.Integer),
     sa.Column("description", PlainText, nullable=False),
+    sa.Column("description_folded", PlainText, nullable=False, server_default=""),
     sa.Column("body_part", PlainText, nullable=False),
     sa.Column("station_name", PlainText, nullable=False),
     sa.Column("series_date", PlainText, nullable=False),
@@ -265,12 +286,16 @@ report = sa.Table(
     _reference("patient_id", "patient", nullable=False),
     sa.Column("status", sa.String(16), nullable=False),
     sa.Column("version", sa.Integer, nullable=False),
+    # "report", "addendum" or "correction": what the draft is to become.
+    sa.Column("draft_kind", sa.String(10)),
+    sa.Column("draft_reason", PlainText),
     sa.Column("draft_findings", PlainText),
     sa.Column("draft_impression", PlainText),
     sa.Column("draft_by", PlainText),
     sa.Column("draft_at", UtcDateTime),
     sa.Column("updated_at", UtcDateTime, nullable=False),
     sa.Column("revision", sa.Integer, nullable=False),
+    sa.Index("ix_report_updated_at_id", "updated_at", "id"),
 )
 
 report_version = sa.Table(
@@ -281,6 +306,8 @@ report_version = sa.Table(
     sa.Column("status", sa.String(16), nullable=False),
     sa.Column("findings", PlainText, nullable=False),
     sa.Column("impression", PlainText, nullable=False),
+    # Why it was corrected, added to or withdrawn; empty where nobody said it.
+    sa.Column("reason", PlainText, nullable=False),
     sa.Column("interpreter", Json, nullable=False),
     sa.Column("recorded_at", UtcDateTime, nullable=False),
     sa.Column("signed_at", UtcDateTime, nullable=False),

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from hilum.core.actor import Actor
-from hilum.core.errors import IllegalTransition, InvalidInput, MissingField, Stale
+from hilum.core.errors import IllegalTransition, InvalidInput, MissingField, NotFound, Stale
 from hilum.core.event import EventName
 from hilum.core.order import Order, OrderStatus, Physician
-from hilum.core.report import AUTHORITATIVE, REPORT_TRANSITIONS, Report, ReportStatus, ReportVersion
+from hilum.core.report import AUTHORITATIVE, REPORT_TRANSITIONS, DraftKind, Report, ReportStatus, ReportVersion
 from hilum.core.study import ExceptionKind
 from hilum.security.guard import permit
 from hilum.security.policy import Action
@@ -24,6 +24,9 @@ from hilum.workflow.source import Source
 # A report's text beyond this is refused: no receiver takes it, and no reader writes it.
 MAX_TEXT = 1_000_000
 
+# Versions that a person makes here only with a reason.
+EXPLAINED = frozenset({ReportStatus.CORRECTED, ReportStatus.RETRACTED})
+
 
 @dataclass(frozen=True, slots=True)
 class DraftReport:
@@ -33,11 +36,24 @@ class DraftReport:
     findings: str
     impression: str
     revision: int | None
+    kind: DraftKind = DraftKind.REPORT
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DiscardDraft:
+    """Give up a draft; `revision` is the report as that person saw it."""
+
+    order_id: str
+    revision: int
 
 
 @dataclass(frozen=True, slots=True)
 class SignReport:
-    """A person signs a version. `revision` is the report as that person saw it."""
+    """A person signs a version. `revision` is the report as that person saw it.
+
+    `reason` says why it is corrected or withdrawn; both need one.
+    """
 
     order_id: str
     status: ReportStatus
@@ -45,6 +61,7 @@ class SignReport:
     impression: str
     revision: int | None
     source: Source
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +79,7 @@ class RelayReport:
 def draft_report(uow: UnitOfWork, command: DraftReport, actor: Actor) -> Report:
     """Keep text that is being written; refuse it when someone else saved in the meantime, so nothing is overwritten."""
     order = _order(uow, command.order_id, actor, Action.DRAFT_REPORT)
-    _check_text(command.findings, command.impression)
+    _check_text(command.findings, command.impression, command.reason)
     report = uow.reports.of_order(order.id)
     if report is None:
         report = uow.reports.add(order.id, order.patient_id)
@@ -76,7 +93,23 @@ def draft_report(uow: UnitOfWork, command: DraftReport, actor: Actor) -> Report:
         )
     elif command.revision != report.revision:
         raise Stale("The report was changed by someone else in the meantime.")
-    uow.reports.save_draft(report.id, command.findings, command.impression, actor.name)
+    uow.reports.save_draft(
+        report.id, command.kind, command.findings, command.impression, command.reason, actor.display or actor.name
+    )
+    saved = uow.reports.get(report.id)
+    assert saved is not None
+    return saved
+
+
+def discard_draft(uow: UnitOfWork, command: DiscardDraft, actor: Actor) -> Report:
+    """Give up the draft of a report; signed versions stay as they are."""
+    order = _order(uow, command.order_id, actor, Action.DRAFT_REPORT)
+    report = uow.reports.of_order(order.id)
+    if report is None or report.draft is None:
+        raise NotFound("There is no draft.")
+    if command.revision != report.revision:
+        raise Stale("The report was changed by someone else in the meantime.")
+    uow.reports.discard_draft(report.id)
     saved = uow.reports.get(report.id)
     assert saved is not None
     return saved
@@ -88,6 +121,8 @@ def sign_report(uow: UnitOfWork, command: SignReport, actor: Actor) -> Report:
     report = uow.reports.of_order(order.id)
     if report is not None and command.revision != report.revision:
         raise Stale("The report was changed by someone else in the meantime.")
+    if command.status in EXPLAINED and not command.reason.strip():
+        raise MissingField("Say why the report is corrected or withdrawn.", field="reason")
     return _add_version(
         uow,
         order,
@@ -99,6 +134,7 @@ def sign_report(uow: UnitOfWork, command: SignReport, actor: Actor) -> Report:
         signed_at=uow.now,
         signed_by=actor.name,
         source=command.source,
+        reason=command.reason.strip(),
     )
 
 
@@ -156,8 +192,9 @@ def _add_version(
     signed_at: datetime,
     signed_by: str,
     source: Source,
+    reason: str = "",
 ) -> Report:
-    _check_text(findings, impression)
+    _check_text(findings, impression, reason)
     if not (findings.strip() or impression.strip()) and status is not ReportStatus.RETRACTED:
         raise MissingField("The report has no text.", field="OBX-5")
     if order.status is OrderStatus.CANCELLED:
@@ -181,8 +218,9 @@ def _add_version(
         signed_by,
         source.peer,
         source.message_id,
+        reason,
     )
-    uow.reports.add_version(version)
+    uow.reports.add_version(order.id, version)
     uow.emit(
         EventName.REPORT_SIGNED,
         patient_id=order.patient_id,

@@ -247,6 +247,7 @@ def upgrade() -> None:
         sa.Column("sender", PlainText(), nullable=False),
         sa.Column("placed_at", UtcDateTime(timezone=True), nullable=False),
         sa.Column("scheduled_at", UtcDateTime(timezone=True), nullable=True),
+        sa.Column("unread_since", UtcDateTime(timezone=True), nullable=True),
         sa.Column("updated_at", UtcDateTime(timezone=True), nullable=False),
         sa.Column("revision", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(["patient_id"], ["patient.id"], name=op.f("fk_imaging_order_patient_id")),
@@ -270,6 +271,15 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_imaging_order_patient_id"), "imaging_order", ["patient_id"], unique=False)
     op.create_index(op.f("ix_imaging_order_status"), "imaging_order", ["status"], unique=False)
+    op.create_index("ix_imaging_order_status_priority_id", "imaging_order", ["status", "priority", "id"], unique=False)
+    op.create_index(
+        "ix_imaging_order_unread",
+        "imaging_order",
+        ["priority", "unread_since", "id"],
+        unique=False,
+        sqlite_where=sa.text("unread_since IS NOT NULL"),
+        postgresql_where=sa.text("unread_since IS NOT NULL"),
+    )
     op.create_table(
         "patient_identifier",
         sa.Column("id", sa.String(length=26), nullable=False),
@@ -375,6 +385,8 @@ def upgrade() -> None:
         sa.Column("patient_id", sa.String(length=26), nullable=False),
         sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("draft_kind", sa.String(length=10), nullable=True),
+        sa.Column("draft_reason", PlainText(), nullable=True),
         sa.Column("draft_findings", PlainText(), nullable=True),
         sa.Column("draft_impression", PlainText(), nullable=True),
         sa.Column("draft_by", PlainText(), nullable=True),
@@ -387,6 +399,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("order_id", name=op.f("uq_report_order_id")),
     )
     op.create_index(op.f("ix_report_patient_id"), "report", ["patient_id"], unique=False)
+    op.create_index("ix_report_updated_at_id", "report", ["updated_at", "id"], unique=False)
     op.create_table(
         "scheduled_step",
         sa.Column("id", sa.String(length=26), nullable=False),
@@ -427,6 +440,7 @@ def upgrade() -> None:
         sa.Column("description", PlainText(), nullable=False),
         sa.Column("description_folded", PlainText(), nullable=False),
         sa.Column("referring_physician", PlainText(), nullable=False),
+        sa.Column("referring_physician_folded", PlainText(), server_default="", nullable=False),
         sa.Column("modalities", PlainText(), nullable=False),
         sa.Column("series_count", sa.Integer(), nullable=False),
         sa.Column("instance_count", sa.Integer(), nullable=False),
@@ -458,6 +472,14 @@ def upgrade() -> None:
     op.create_index(op.f("ix_study_patient_identifier"), "study", ["patient_identifier"], unique=False)
     op.create_index(op.f("ix_study_patient_name_folded"), "study", ["patient_name_folded"], unique=False)
     op.create_index(op.f("ix_study_study_date"), "study", ["study_date"], unique=False)
+    op.create_index(
+        "ix_study_without_order",
+        "study",
+        ["first_received_at", "id"],
+        unique=False,
+        sqlite_where=sa.text("order_id IS NULL"),
+        postgresql_where=sa.text("order_id IS NULL"),
+    )
     op.create_table(
         "exception_item",
         sa.Column("id", sa.String(length=26), nullable=False),
@@ -501,6 +523,7 @@ def upgrade() -> None:
         sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("findings", PlainText(), nullable=False),
         sa.Column("impression", PlainText(), nullable=False),
+        sa.Column("reason", PlainText(), nullable=False),
         sa.Column("interpreter", Json(), nullable=False),
         sa.Column("recorded_at", UtcDateTime(timezone=True), nullable=False),
         sa.Column("signed_at", UtcDateTime(timezone=True), nullable=False),
@@ -518,6 +541,7 @@ def upgrade() -> None:
         sa.Column("modality", PlainText(), nullable=False),
         sa.Column("number", sa.Integer(), nullable=True),
         sa.Column("description", PlainText(), nullable=False),
+        sa.Column("description_folded", PlainText(), server_default="", nullable=False),
         sa.Column("body_part", PlainText(), nullable=False),
         sa.Column("station_name", PlainText(), nullable=False),
         sa.Column("series_date", PlainText(), nullable=False),
@@ -587,6 +611,12 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_exception_item_patient_id"), table_name="exception_item")
     op.drop_index(op.f("ix_exception_item_order_id"), table_name="exception_item")
     op.drop_table("exception_item")
+    op.drop_index(
+        "ix_study_without_order",
+        table_name="study",
+        sqlite_where=sa.text("order_id IS NULL"),
+        postgresql_where=sa.text("order_id IS NULL"),
+    )
     op.drop_index(op.f("ix_study_study_date"), table_name="study")
     op.drop_index(op.f("ix_study_patient_name_folded"), table_name="study")
     op.drop_index(op.f("ix_study_patient_identifier"), table_name="study")
@@ -605,6 +635,7 @@ def downgrade() -> None:
     op.drop_index("ix_scheduled_step_status_start_at", table_name="scheduled_step")
     op.drop_index(op.f("ix_scheduled_step_order_id"), table_name="scheduled_step")
     op.drop_table("scheduled_step")
+    op.drop_index("ix_report_updated_at_id", table_name="report")
     op.drop_index(op.f("ix_report_patient_id"), table_name="report")
     op.drop_table("report")
     op.drop_index(op.f("ix_prior_check_patient_id"), table_name="prior_check")
@@ -624,6 +655,13 @@ def downgrade() -> None:
     op.drop_table("patient_merge")
     op.drop_index(op.f("ix_patient_identifier_patient_id"), table_name="patient_identifier")
     op.drop_table("patient_identifier")
+    op.drop_index(
+        "ix_imaging_order_unread",
+        table_name="imaging_order",
+        sqlite_where=sa.text("unread_since IS NOT NULL"),
+        postgresql_where=sa.text("unread_since IS NOT NULL"),
+    )
+    op.drop_index("ix_imaging_order_status_priority_id", table_name="imaging_order")
     op.drop_index(op.f("ix_imaging_order_status"), table_name="imaging_order")
     op.drop_index(op.f("ix_imaging_order_patient_id"), table_name="imaging_order")
     op.drop_index("ix_imaging_order_ordering", table_name="imaging_order")
