@@ -14,7 +14,7 @@ from hilum.archive.batches import ObjectLanding
 from hilum.archive.blobs import Blob, BlobStore, checked_range
 from hilum.archive.file_blobs import FileBlobs
 from hilum.archive.records import FOLDER, Landed, Location, Record, Torn, record_of, scan
-from hilum.archive.segments import SegmentLanding, in_use, reclaim
+from hilum.archive.segments import SEGMENT_BYTES, SegmentLanding, in_use, reclaim
 from hilum.core.errors import InvalidInput, NotFound
 
 __all__ = [
@@ -35,12 +35,12 @@ class Landing(Protocol):
         """Finish what is under way and take no more."""
 
 
-def open_landing(store: BlobStore, writer: str) -> Landing:
+def open_landing(store: BlobStore, writer: str, *, segment_bytes: int = SEGMENT_BYTES) -> Landing:
     """The landing of this process on `store`; `writer` names the process in the names of its segments."""
     if not _WRITER.match(writer):
         raise InvalidInput("The name of a writer is made of letters, digits and underscores.", field="writer")
     if isinstance(store, FileBlobs):
-        return SegmentLanding(store, writer)
+        return SegmentLanding(store, writer, segment_bytes=segment_bytes)
     return ObjectLanding(store, writer)
 
 

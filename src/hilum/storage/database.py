@@ -11,6 +11,7 @@ import alembic.command
 import alembic.config
 import sqlalchemy as sa
 
+from hilum.core.errors import Unavailable
 from hilum.storage.store import Store
 
 
@@ -59,6 +60,19 @@ def migrate(engine: sa.Engine) -> None:
         config.set_main_option("script_location", str(resources.files("hilum.storage").joinpath("migrations")))
         config.attributes["connection"] = connection
         alembic.command.upgrade(config, "head")
+
+
+def schema_is_current(engine: sa.Engine) -> bool:
+    """Tell whether the schema is at the newest migration."""
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory(str(resources.files("hilum.storage").joinpath("migrations")))
+    try:
+        with engine.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision() == scripts.get_current_head()
+    except sa.exc.OperationalError as error:
+        raise Unavailable("The database does not answer.") from error
 
 
 def answers(store: Store) -> None:

@@ -69,6 +69,11 @@ class Messages:
         row = self._db.execute(query.with_for_update()).one_or_none()
         return None if row is None else message_from_row(row)
 
+    def get(self, message_id: str) -> JournaledMessage | None:
+        """Return a message by its id."""
+        row = self._db.execute(sa.select(_message).where(_message.c.id == message_id)).one_or_none()
+        return None if row is None else message_from_row(row)
+
     def control_id_taken(self, sender: str, control_id: str, digest: str) -> bool:
         """Tell whether the sender used this control ID for other bytes."""
         query = sa.select(_message.c.id).where(

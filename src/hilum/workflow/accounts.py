@@ -43,6 +43,20 @@ class OpenSession:
     address: str
 
 
+@dataclass(frozen=True, slots=True)
+class IssueToken:
+    """A bearer token that is about to be handed out."""
+
+    subject: str
+    role: Role
+
+
+def issue_token(uow: UnitOfWork, command: IssueToken, actor: Actor) -> None:
+    """Audit that a token is handed out; the token itself is kept nowhere."""
+    permit(uow, actor, Action.MANAGE_USERS)
+    uow.audit(actor, "issue-token", reason=command.role.value)
+
+
 def add_user(uow: UnitOfWork, command: AddUser, actor: Actor) -> str:
     """Make an account; without identifiers its name stands for it in messages."""
     permit(uow, actor, Action.MANAGE_USERS)
@@ -115,3 +129,9 @@ def _user(uow: UnitOfWork, name: str) -> User:
     if user is None:
         raise NotFound("There is no account of this name.")
     return user
+
+
+def has_accounts(uow: UnitOfWork, command: None, actor: Actor) -> bool:
+    """Tell whether anyone can sign in yet."""
+    permit(uow, actor, Action.MANAGE_USERS)
+    return uow.users.count() > 0

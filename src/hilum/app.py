@@ -1,0 +1,233 @@
+"""Wires everything, once per process: configuration, keys, database and archive into doors, pages and workers.
+
+What a process does not need it does not build: the imports of each role stand in the function that makes it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from starlette.types import ASGIApp
+
+from hilum import telemetry
+from hilum.core.identifiers import new_id
+from hilum.security.audit import ReadLog
+from hilum.security.keys import Keyring
+from hilum.security.seal import row_signer
+from hilum.security.tls import server_context
+from hilum.settings import Configuration, Settings
+from hilum.settings.sections import Door as DoorSettings
+from hilum.storage.database import migrate, open_engine
+from hilum.storage.store import Store
+
+if TYPE_CHECKING:
+    from hilum.archive.blobs import BlobStore
+    from hilum.archive.ingest import Ingest
+    from hilum.archive.landing import Landing
+    from hilum.delivery.ports import Encoder, Sender
+
+ROLES = ("http", "dicom", "hl7", "worker")
+
+
+class Application:
+    """One process's view of a home."""
+
+    def __init__(self, home: Path | str | None = None) -> None:
+        """Read the configuration of a home. Raises SettingsError."""
+        self.configuration = Configuration(home)
+
+    @property
+    def settings(self) -> Settings:
+        """The configuration in force."""
+        return self.configuration.current
+
+    @property
+    def home(self) -> Path:
+        """The folder that holds configuration, database, archive and keys."""
+        return self.configuration.home
+
+    @cached_property
+    def keyring(self) -> Keyring:
+        """The keys of this home, made at the first start."""
+        return Keyring.open(self.home)
+
+    @cached_property
+    def store(self) -> Store:
+        """The database, its schema as it stands."""
+        settings = self.settings
+        settings.paths.run.mkdir(parents=True, exist_ok=True)
+        engine = open_engine(settings.database.url, settings.paths.database, pool_size=settings.database.pool)
+        return Store(
+            engine,
+            row_signer(self.keyring.audit),
+            lock_path=str(settings.paths.run / "commit.lock"),
+            threads=settings.database.pool,
+            observe=_observe,
+        )
+
+    @cached_property
+    def blobs(self) -> BlobStore:
+        """The archive's bytes: a folder of the home, or a bucket."""
+        from hilum.archive.blobs import S3Settings, open_store
+
+        archive = self.settings.archive
+        access, secret = archive.credentials(self.home) or (None, None)
+        s3 = S3Settings(archive.endpoint or None, archive.region, access, secret)
+        return open_store(archive.url, self.settings.paths.archive, s3)
+
+    @cached_property
+    def landing(self) -> Landing:
+        """Where this process makes received instances durable."""
+        from hilum.archive.landing import open_landing
+
+        return open_landing(self.blobs, new_id(), segment_bytes=self.settings.archive.segment_bytes)
+
+    @cached_property
+    def ingest(self) -> Ingest:
+        """The one way into the archive, for every door."""
+        from hilum.archive.ingest import Ingest
+
+        return Ingest(self.store, self.blobs, self.landing)
+
+    @cached_property
+    def read_log(self) -> ReadLog:
+        """What was read here lately, so that it is audited once."""
+        return ReadLog(self.store)
+
+    def prepare(self) -> None:
+        """Make the home's folders and bring the schema up to date; safe when several processes start at once."""
+        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        migrate(self.store.engine)
+
+    def http(self) -> ASGIApp:
+        """Everything that answers HTTP, behind the one gate."""
+        from starlette.applications import Starlette
+
+        from hilum import dicom, fhir, web
+        from hilum.fhir import cds_hooks
+        from hilum.serve import health
+        from hilum.serve.gate import Gate
+        from hilum.serve.identity import Authenticator
+        from hilum.serve.sign_in import SignIn
+        from hilum.web.view import View
+
+        zone = ZoneInfo(self.settings.facility.zone)
+        view = View(zone, self.store.clock)
+        routes = [
+            *health.routes(self.store),
+            *SignIn(self.store, self.configuration, self.keyring, view).routes(),
+            *dicom.web.routes(self.store, self.configuration, self.read_log, self.ingest, self.blobs),
+            *fhir.routes(self.store, self.configuration, self.read_log),
+            *cds_hooks.routes(self.store, self.configuration),
+            *web.routes(self.store, self.configuration, self.read_log, view),
+        ]
+        return Gate(Starlette(routes=routes), Authenticator(self.store, self.keyring), self.configuration)
+
+    def context(self, door: DoorSettings) -> ssl.SSLContext | None:
+        """The TLS context of a door, or None where it is off."""
+        if door.tls == "off":
+            return None
+        within = self.settings.paths.within
+        return server_context(
+            within(door.cert), within(door.key), within(door.ca), door.tls, within(door.crl) if door.crl else None
+        )
+
+    def encoders(self) -> dict[str, Encoder]:
+        """What turns an event into bytes, per kind of destination."""
+        from hilum.delivery.senders import encoders
+        from hilum.hl7.messages_out import encode_hl7
+
+        return {"hl7": encode_hl7, **encoders()}
+
+    def senders(self) -> dict[str, Sender]:
+        """What brings bytes to a receiver, per kind of destination."""
+        from hilum.delivery.senders import senders
+        from hilum.hl7.sender import MllpSender
+
+        return {"hl7": MllpSender(self.home), **senders(self.home)}
+
+    def close(self) -> None:
+        """Finish what this process holds."""
+        if "landing" in self.__dict__:
+            self.landing.close()
+        if "store" in self.__dict__:
+            self.store.close()
+
+
+def run_role(role: str, home: Path | None, descriptor: int | None = None) -> None:
+    """Run one role in the foreground until SIGTERM."""
+    application = Application(home)
+    telemetry.configure(role, application.settings.log.level)
+    telemetry.start_metrics(application.settings.paths.run / "metrics")
+    application.prepare()
+    try:
+        {"http": _run_http, "dicom": _run_dicom, "hl7": _run_hl7, "worker": _run_worker}[role](application, descriptor)
+    finally:
+        application.close()
+
+
+def _run_http(application: Application, descriptor: int | None) -> None:
+    from hilum.serve.roles import listen_on, serve_http
+
+    door = application.settings.http
+    listening = socket.socket(fileno=descriptor) if descriptor is not None else listen_on(*door.listen)
+    host, port = listening.getsockname()[:2]
+    serve_http(application.http(), listening, application.context(door), f"{host}:{port}")
+
+
+def _run_dicom(application: Application, descriptor: int | None) -> None:
+    from hilum.dicom.door import DicomDoor
+    from hilum.serve.roles import run_until_stopped
+
+    settings = application.settings.dicom
+    door = DicomDoor(
+        application.store, application.configuration, application.ingest, ssl=application.context(settings)
+    )
+    door.start()
+    run_until_stopped(f"{settings.ae_title}@{door.address}", door)
+
+
+def _run_hl7(application: Application, descriptor: int | None) -> None:
+    from hilum.hl7.door import Hl7Door
+    from hilum.serve.roles import run_until_stopped
+
+    door = Hl7Door(application.store, application.configuration, ssl=application.context(application.settings.hl7))
+    door.start()
+    run_until_stopped(door.address, door)
+
+
+def _run_worker(application: Application, descriptor: int | None) -> None:
+    from hilum.jobs.worker import Worker
+    from hilum.serve.roles import run_until_stopped
+
+    worker = Worker(
+        application.store,
+        application.configuration,
+        application.encoders(),
+        application.senders(),
+        application.keyring,
+    )
+    worker.start()
+    run_until_stopped("", worker)
+
+
+def _observe(verb: str, outcome: str, seconds: float) -> None:
+    telemetry.count_verb(verb, outcome)
+    telemetry.time_store(seconds)
+
+
+def supervised_environment(home: Path) -> dict[str, str]:
+    """The environment of a role's process."""
+    return {
+        "HILUM_HOME": str(home),
+        "HILUM_SUPERVISED": "1",
+        "PROMETHEUS_MULTIPROC_DIR": str(home / "run" / "metrics"),
+        # One thread for numeric libraries: the doors are parallel already.
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+    }

@@ -1,0 +1,43 @@
+"""The table of contents of the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hilum.cli import access, demo, operate, running
+
+cli = typer.Typer(
+    name="hilum",
+    help="Connected radiology: archive, workflow and EHR integration in one system.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+Home = Annotated[
+    Path | None,
+    typer.Option("--home", envvar="HILUM_HOME", help="The folder of configuration, database, archive and keys."),
+]
+
+
+@cli.callback()
+def chosen_home(context: typer.Context, home: Home = None) -> None:
+    """Connected radiology: archive, workflow and EHR integration in one system."""
+    context.obj = home
+
+
+cli.command("up")(running.up)
+cli.command("run")(running.run)
+cli.command("demo")(demo.demo)
+cli.command("token")(access.token)
+cli.add_typer(access.users, name="user")
+cli.add_typer(access.tls, name="tls")
+cli.command("check")(operate.check)
+cli.command("trace")(operate.trace)
+cli.add_typer(operate.queue, name="queue")
+cli.add_typer(operate.messages, name="messages")
+cli.add_typer(operate.audit, name="audit")
+cli.command("reindex")(operate.reindex)
