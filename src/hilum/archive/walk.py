@@ -45,17 +45,30 @@ class PixelData:
     encapsulated: bool
 
 
-class Walk:
-    """The state of one pass; `attributes`, `pixels` and `character_set` are its result."""
+class MoreNeeded(Exception):
+    """The given beginning of a data set ends within its header."""
 
-    def __init__(self, data: Any, *, implicit: bool, big_endian: bool = False) -> None:
+
+class Walk:
+    """The state of one pass; `attributes`, `pixels` and `character_set` are its result.
+
+    `data` may be only the beginning of a data set of `total` bytes; MoreNeeded says that it was too little, and of
+    encapsulated pixel data nothing is checked then.
+    """
+
+    def __init__(self, data: Any, *, implicit: bool, big_endian: bool = False, total: int | None = None) -> None:
         self.data = data
+        self._here = len(data)
+        self._partial = total is not None and total > self._here
         self.pixels: PixelData | None = None
         self.character_set = ""
         self._left = MAX_ELEMENTS
         self._signed = False
         self._encoding(implicit, ">" if big_endian else "<")
-        self.attributes: Attributes = self._dataset(0, len(data), False, 0, DEFAULT)[0]
+        try:
+            self.attributes: Attributes = self._dataset(0, max(total or 0, self._here), False, 0, DEFAULT)[0]
+        except struct.error as error:  # only a partial data set can end where an element should begin
+            raise MoreNeeded from error
 
     def _encoding(self, implicit: bool, order: str) -> None:
         self._implicit = implicit
@@ -73,7 +86,7 @@ class Walk:
         data, head, last, in_order = self.data, self._head, -1, True
         while pos < end:
             if end - pos < 8:
-                if delimited or any(data[pos:end]):
+                if delimited or self._partial or any(data[pos:end]):
                     raise InvalidInput("The data set is cut within an element.", field=name_of(max(last, 0)))
                 break
             group, element, vr_bytes, length = head(data, pos)
@@ -82,7 +95,7 @@ class Walk:
                 if tag == _ITEM_END and delimited:
                     return _sorted(out, in_order), pos + 8
                 raise InvalidInput("A delimiter stands where an element is expected.", field=name_of(max(last, 0)))
-            if tag == 0 and depth == 0 and not any(data[pos : min(end, pos + 65536)]):
+            if tag == 0 and depth == 0 and not self._partial and not any(data[pos : min(end, pos + 65536)]):
                 break  # padding behind the last element
             self._left -= 1
             if self._left < 0:
@@ -166,6 +179,8 @@ class Walk:
         stop = start + length
         if stop > end:
             raise InvalidInput("An element claims more bytes than there are.", field=name_of(tag))
+        if stop > self._here and length <= inline:
+            raise MoreNeeded
         if convert is not None and length <= inline:
             values = convert(bytes(self.data[start:stop]), encodings, self._order)
             return ({"vr": vr, "Value": values} if values else {"vr": vr}), stop
@@ -246,7 +261,7 @@ class Walk:
 
     def _note_pixels(self, tag: int, vr: str, start: int, length: int, end: int) -> None:
         if length == UNDEFINED:
-            stop = self._fragments(start, end, tag)
+            stop = end if self._partial else self._fragments(start, end, tag)
             self.pixels = PixelData(tag, vr, start, stop - start, encapsulated=True)
         elif start + length > end:
             raise InvalidInput("The pixel data claims more bytes than there are.", field=name_of(tag))
