@@ -65,6 +65,7 @@ def study_columns(header: Header, attributes: Attributes) -> dict[str, Any]:
         "description": header.study_description,
         "description_folded": fold(header.study_description),
         "referring_physician": header.referring_physician_name,
+        "referring_physician_folded": fold(header.referring_physician_name),
         "attributes": _kept(attributes, STUDY_ATTRIBUTES),
     }
 
@@ -76,6 +77,7 @@ def series_columns(header: Header, attributes: Attributes) -> dict[str, Any]:
         "modality": header.modality,
         "number": _storable(header.series_number),
         "description": header.series_description,
+        "description_folded": fold(header.series_description),
         "body_part": header.body_part_examined,
         "station_name": header.station_name,
         "series_date": header.series_date,
