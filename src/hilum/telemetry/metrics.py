@@ -53,6 +53,9 @@ METRICS: dict[str, Metric] = {
         "gauge", "Age of the oldest message that waits.", ("destination",), across="livemostrecent"
     ),
     "hilum_delivery_seconds": Metric("histogram", "From the event to the receiver's yes.", ("destination",), _SLOW),
+    "hilum_deliveries_total": Metric("counter", "Tries to deliver, by outcome.", ("destination", "outcome")),
+    "hilum_route_failures_total": Metric("counter", "Events that could not be encoded or whose condition failed."),
+    "hilum_job_failures_total": Metric("counter", "Background runs that failed.", ("job",)),
     "hilum_http_seconds": Metric("histogram", "Time to answer an HTTP request.", ("route", "status"), _QUICK),
     "hilum_associations": Metric("gauge", "Open DICOM associations."),
 }
@@ -127,6 +130,21 @@ def set_lanes(destination: str, depth: int, oldest_seconds: float) -> None:
 def time_delivery(destination: str, seconds: float) -> None:
     """A message was accepted by its receiver this long after its event."""
     _histogram("hilum_delivery_seconds", destination=destination).observe(seconds)
+
+
+def count_delivery(destination: str, outcome: str) -> None:
+    """A try to deliver ended: accepted, transient, ambiguous, AE or AR."""
+    _counter("hilum_deliveries_total", destination=destination, outcome=outcome).inc()
+
+
+def count_route_failures(count: int) -> None:
+    """So many deliveries could not be made from their events."""
+    _counter("hilum_route_failures_total").inc(count)
+
+
+def count_job_failure(job: str) -> None:
+    """A background run failed; it is tried again at its next turn."""
+    _counter("hilum_job_failures_total", job=job).inc()
 
 
 def time_http(route: str, status: int, seconds: float) -> None:
