@@ -295,7 +295,7 @@ report = sa.Table(
     sa.Column("draft_at", UtcDateTime),
     sa.Column("updated_at", UtcDateTime, nullable=False),
     sa.Column("revision", sa.Integer, nullable=False),
-    sa.Index("ix_report_updated_at_id", "updated_at", "id"),
+    sa.Index("ix_report_updated_at_order_id", "updated_at", "order_id"),
 )
 
 report_version = sa.Table(

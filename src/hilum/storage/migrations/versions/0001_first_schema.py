@@ -399,7 +399,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("order_id", name=op.f("uq_report_order_id")),
     )
     op.create_index(op.f("ix_report_patient_id"), "report", ["patient_id"], unique=False)
-    op.create_index("ix_report_updated_at_id", "report", ["updated_at", "id"], unique=False)
+    op.create_index("ix_report_updated_at_order_id", "report", ["updated_at", "order_id"], unique=False)
     op.create_table(
         "scheduled_step",
         sa.Column("id", sa.String(length=26), nullable=False),
@@ -635,7 +635,7 @@ def downgrade() -> None:
     op.drop_index("ix_scheduled_step_status_start_at", table_name="scheduled_step")
     op.drop_index(op.f("ix_scheduled_step_order_id"), table_name="scheduled_step")
     op.drop_table("scheduled_step")
-    op.drop_index("ix_report_updated_at_id", table_name="report")
+    op.drop_index("ix_report_updated_at_order_id", table_name="report")
     op.drop_index(op.f("ix_report_patient_id"), table_name="report")
     op.drop_table("report")
     op.drop_index(op.f("ix_prior_check_patient_id"), table_name="prior_check")
