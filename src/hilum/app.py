@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from starlette.types import ASGIApp
-
 from hilum import telemetry
 from hilum.core.identifiers import new_id
 from hilum.security.audit import ReadLog
@@ -31,6 +29,7 @@ if TYPE_CHECKING:
     from hilum.archive.ingest import Ingest
     from hilum.archive.landing import Landing
     from hilum.delivery.ports import Encoder, Sender
+    from hilum.serve.composition import ASGIApp
 
 ROLES = ("http", "dicom", "hl7", "worker")
 
@@ -107,12 +106,10 @@ class Application:
 
     def http(self) -> ASGIApp:
         """Everything that answers HTTP, behind the one gate."""
-        from starlette.applications import Starlette
-
         from hilum import dicom, fhir, web
         from hilum.fhir import cds_hooks
         from hilum.serve import health
-        from hilum.serve.gate import Gate
+        from hilum.serve.composition import compose
         from hilum.serve.identity import Authenticator
         from hilum.serve.sign_in import SignIn
         from hilum.web.view import View
@@ -127,7 +124,7 @@ class Application:
             *cds_hooks.routes(self.store, self.configuration),
             *web.routes(self.store, self.configuration, self.read_log, view),
         ]
-        return Gate(Starlette(routes=routes), Authenticator(self.store, self.keyring), self.configuration)
+        return compose(routes, Authenticator(self.store, self.keyring), self.configuration)
 
     def context(self, door: DoorSettings) -> ssl.SSLContext | None:
         """The TLS context of a door, or None where it is off."""

@@ -47,6 +47,7 @@ DOORS = (
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 STATUS = {
     "unauthenticated": 401,
+    "method": 405,
     "forbidden": 403,
     "not-found": 404,
     "too-large": 413,
