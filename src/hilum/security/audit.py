@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,12 @@ def record_read(uow: UnitOfWork, command: Read, actor: Actor) -> None:
     )  # fmt: skip
 
 
+def record_reads(uow: UnitOfWork, command: tuple[Read, ...], actor: Actor) -> None:
+    """Permit and audit the reads of one page, in one commit."""
+    for read in command:
+        record_read(uow, read, actor)
+
+
 class ReadLog:
     """Remembers which reads of this process are audited already."""
 
@@ -53,14 +59,34 @@ class ReadLog:
         `verb` with `command` may stand in for `record_read` where a read also means something to the chain. Raises
         what the policy refuses with; a refusal is never remembered.
         """
-        key = (actor.name, actor.role, actor.kind, actor.door, actor.address, read)
         now = self._monotonic()
-        with self._lock:
-            if self._seen.get(key, -WINDOW_SECONDS) > now - WINDOW_SECONDS:
-                return
+        if not self._fresh(actor, (read,), now):
+            return
         self._store.run(verb, read if command is None else command, actor)
+        self._remember(actor, (read,), now)
+
+    def record_all(self, actor: Actor, reads: Iterable[Read]) -> None:
+        """Permit and audit the reads of one page as `record` does, in one commit and each once."""
+        now = self._monotonic()
+        fresh = self._fresh(actor, tuple(dict.fromkeys(reads)), now)
+        if fresh:
+            self._store.run(record_reads, fresh, actor)
+            self._remember(actor, fresh, now)
+
+    def _fresh(self, actor: Actor, reads: tuple[Read, ...], now: float) -> tuple[Read, ...]:
         with self._lock:
-            self._seen[key] = now
-            self._seen.move_to_end(key)
+            return tuple(
+                read for read in reads if self._seen.get(_key(actor, read), -WINDOW_SECONDS) <= now - WINDOW_SECONDS
+            )
+
+    def _remember(self, actor: Actor, reads: tuple[Read, ...], now: float) -> None:
+        with self._lock:
+            for read in reads:
+                self._seen[_key(actor, read)] = now
+                self._seen.move_to_end(_key(actor, read))
             while len(self._seen) > REMEMBERED:
                 self._seen.popitem(last=False)
+
+
+def _key(actor: Actor, read: Read) -> tuple[Any, ...]:
+    return (actor.name, actor.role, actor.kind, actor.door, actor.address, read)

@@ -1,0 +1,367 @@
+"""What a FHIR search can ask of patients, orders, studies and reports, compiled to SQL: one table per resource.
+
+The door reads the request; what comes here is typed, bounded and free of FHIR's notation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+
+from hilum.core.study import MatchState
+from hilum.core.text import fold
+from hilum.storage import tables
+
+Condition = sa.ColumnElement[bool]
+
+# The rows behind a resource, under the names that conditions, orders of lists and record queries share.
+patient = tables.patient
+order = tables.imaging_order
+study = tables.study
+report = tables.report
+version = tables.report_version
+
+
+class Kind(StrEnum):
+    """The resources that are rows."""
+
+    PATIENT = "Patient"
+    ORDER = "ServiceRequest"
+    STUDY = "ImagingStudy"
+    REPORT = "DiagnosticReport"
+
+
+class Number(StrEnum):
+    """What kind of number an identifier is; its `authority` counts within its kind."""
+
+    PATIENT = "patient"
+    PLACER = "placer"
+    FILLER = "filler"
+    ACCESSION = "accession"
+    STUDY_UID = "study-uid"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A value, of these kinds of number; None is any value, or any authority."""
+
+    value: str | None
+    authority: str | None = None
+    numbers: frozenset[Number] = frozenset(Number)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The moments from `low` up to but not including `high`, or all others; both in the facility's zone."""
+
+    low: datetime | None
+    high: datetime | None
+    outside: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Text that a value begins with, without case and accents; or is exactly, or contains."""
+
+    text: str
+    exact: bool = False
+    anywhere: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The id of a row that is referred to."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """Stored words, one of which has to be there; none at all is never true."""
+
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """What is the same for all rows of the resource, so that the door itself knows whether it matches."""
+
+    holds: bool
+
+
+Value = Token | Span | Words | Row | OneOf | Constant
+
+
+@dataclass(frozen=True, slots=True)
+class Criterion:
+    """One parameter of a search: any of the values has to match."""
+
+    name: str
+    values: tuple[Value, ...]
+
+
+def _like(column: sa.ColumnElement[Any], *patterns: str) -> Condition:
+    return sa.or_(*(column.like(pattern, escape="\\") for pattern in patterns))
+
+
+def _folded(text: str) -> str:
+    escaped = fold(text).replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    # The stored form keeps the components of a name apart by carets.
+    return escaped.replace("^", " ").strip()
+
+
+def _within(column: sa.ColumnElement[Any], span: Span, read: Callable[[datetime], Any]) -> Condition:
+    bounds = [sa.true()]
+    if span.low is not None:
+        bounds.append(column >= read(span.low))
+    if span.high is not None:
+        bounds.append(column < read(span.high))
+    inside = sa.and_(*bounds)
+    return sa.and_(column.is_not(None), sa.not_(inside)) if span.outside else inside
+
+
+def _moment(column: sa.ColumnElement[Any]) -> Callable[[Any], Condition]:
+    return lambda span: _within(column, span, lambda moment: moment)
+
+
+def _day(column: sa.ColumnElement[Any]) -> Callable[[Any], Condition]:
+    return lambda span: _within(column, span, lambda moment: moment.date())
+
+
+def _wall_time(moment: datetime) -> str:
+    return moment.strftime("%Y%m%d%H%M%S")
+
+
+# When a study began as its images say it: fourteen digits of local time, empty where they do not say it.
+_digits = sa.func.substr(study.c.study_date + study.c.study_time + "000000", 1, 14, type_=sa.Text)
+started = sa.case((study.c.study_date == "", ""), else_=_digits)
+
+
+def _started(span: Any) -> Condition:
+    return sa.and_(study.c.study_date != "", _within(started, span, _wall_time))
+
+
+def _member(column: sa.ColumnElement[Any]) -> Callable[[Any], Condition]:
+    return lambda one_of: column.in_(one_of.words) if one_of.words else sa.false()
+
+
+def _row(column: sa.ColumnElement[Any]) -> Callable[[Any], Condition]:
+    return lambda value: column.in_(value.words) if isinstance(value, OneOf) else column == value.id
+
+
+def _constant(constant: Any) -> Condition:
+    return sa.true() if constant.holds else sa.false()
+
+
+def _code(value: sa.ColumnElement[Any], scheme: sa.ColumnElement[Any]) -> Callable[[Any], Condition]:
+    return lambda token: _number(token, value, scheme)
+
+
+def _number(token: Token, value: sa.ColumnElement[Any], authority: sa.ColumnElement[Any] | None) -> Condition:
+    conditions = []
+    if token.value is not None:
+        conditions.append(value == token.value)
+    else:
+        conditions.append(value != "")
+    if token.authority is not None and authority is not None:
+        conditions.append(authority == token.authority)
+    return sa.and_(*conditions)
+
+
+def _order_numbers(token: Any, kinds: frozenset[Number]) -> Condition:
+    columns: dict[Number, tuple[sa.ColumnElement[Any], sa.ColumnElement[Any] | None]] = {
+        Number.PLACER: (order.c.placer_order_number, order.c.placer_authority),
+        Number.FILLER: (order.c.filler_order_number, order.c.filler_authority),
+        Number.ACCESSION: (order.c.accession_number, None),
+        Number.STUDY_UID: (order.c.study_instance_uid, None),
+    }
+    wanted = [columns[kind] for kind in sorted(token.numbers & kinds) if kind in columns]
+    return sa.or_(sa.false(), *(_number(token, value, authority) for value, authority in wanted))
+
+
+_ORDER_NUMBERS = frozenset({Number.PLACER, Number.FILLER, Number.ACCESSION, Number.STUDY_UID})
+_REPORT_NUMBERS = frozenset({Number.FILLER, Number.ACCESSION})
+
+
+def _order_identifier(token: Any) -> Condition:
+    return _order_numbers(token, _ORDER_NUMBERS)
+
+
+def _report_identifier(token: Any) -> Condition:
+    return _order_numbers(token, _REPORT_NUMBERS)
+
+
+def _study_identifier(token: Any) -> Condition:
+    """Only what is shown matches: the order's accession number for a verified study, else the one on the images."""
+    options: list[Condition] = [sa.false()]
+    if Number.STUDY_UID in token.numbers:
+        options.append(_number(token, study.c.study_instance_uid, None))
+    if Number.ACCESSION in token.numbers:
+        verified = study.c.match_state == MatchState.VERIFIED.value
+        options.append(sa.and_(verified, _number(token, order.c.accession_number, None)))
+        options.append(sa.and_(sa.not_(verified), _number(token, study.c.accession_number, None)))
+    return sa.or_(*options)
+
+
+def _family(token: Any) -> sa.Select[Any]:
+    """The survivors of whom a patient, merged or not, holds an identifier."""
+    holder, held = tables.patient.alias(), tables.patient_identifier
+    joined = sa.select(holder.c.survivor_id).join(held, held.c.patient_id == holder.c.id)
+    if Number.PATIENT not in token.numbers:
+        return joined.where(sa.false())
+    return joined.where(_number(token, held.c.value, held.c.authority))
+
+
+def _patient_identifier(column: sa.ColumnElement[Any]) -> Callable[[Any], Condition]:
+    def condition(token: Any) -> Condition:
+        member = tables.patient.alias()
+        return column.in_(sa.select(member.c.id).where(member.c.survivor_id.in_(_family(token))))
+
+    return condition
+
+
+def _patient_row(column: sa.ColumnElement[Any]) -> Callable[[Any], Condition]:
+    """A patient's rows are those of everyone merged into the same survivor."""
+
+    def condition(row: Any) -> Condition:
+        member, named = tables.patient.alias(), tables.patient.alias()
+        survivor = sa.select(named.c.survivor_id).where(named.c.id == row.id).scalar_subquery()
+        return column.in_(sa.select(member.c.id).where(member.c.survivor_id == survivor))
+
+    return condition
+
+
+def _name(words: Any) -> Condition:
+    """Any part of a name (HumanName): family, given, middle, prefix or suffix."""
+    text = _folded(words.text)
+    if words.exact:
+        parts = (patient.c.family, patient.c.given, patient.c.middle, patient.c.prefix, patient.c.suffix)
+        return sa.or_(*(part == words.text for part in parts))
+    folded = patient.c.name_folded
+    return _like(folded, f"%{text}%") if words.anywhere else _like(folded, f"{text}%", f"%^{text}%", f"% {text}%")
+
+
+def _family_name(words: Any) -> Condition:
+    return patient.c.family == words.text if words.exact else _like(patient.c.name_folded, f"{_folded(words.text)}%")
+
+
+def _given_name(words: Any) -> Condition:
+    if words.exact:
+        return sa.or_(patient.c.given == words.text, patient.c.middle == words.text)
+    return _like(patient.c.name_folded, f"%^{_folded(words.text)}%")
+
+
+def _study_modality(one_of: Any) -> Condition:
+    listed = "\\" + study.c.modalities + "\\"
+    return sa.or_(sa.false(), *(_like(listed, f"%\\\\{_folded_upper(word)}\\\\%") for word in one_of.words))
+
+
+def _folded_upper(word: str) -> str:
+    return word.upper().replace("\\", "").replace("%", "\\%").replace("_", "\\_")
+
+
+def _study_series(token: Any) -> Condition:
+    held = tables.series
+    named = sa.select(held.c.study_id).where(held.c.series_instance_uid == token.value, held.c.withheld.is_(False))
+    return study.c.id.in_(named)
+
+
+def _study_instance(token: Any) -> Condition:
+    held, within = tables.instance, tables.series
+    named = sa.select(held.c.study_id).join(within, within.c.id == held.c.series_id)
+    shown = named.where(within.c.withheld.is_(False), held.c.beside.is_(False))
+    return study.c.id.in_(shown.where(held.c.sop_instance_uid == token.value))
+
+
+def _report_date(span: Any) -> Condition:
+    return sa.exists().where(study.c.order_id == report.c.order_id, study.c.match_state == "verified", _started(span))
+
+
+# When the study of a report began; empty where there is none.
+report_date = sa.func.coalesce(
+    sa.select(sa.func.min(started))
+    .where(study.c.order_id == report.c.order_id, study.c.match_state == "verified")
+    .correlate(report)
+    .scalar_subquery(),
+    "",
+)
+study_updated = sa.func.coalesce(study.c.completed_at, study.c.last_received_at)
+
+CONDITIONS: Mapping[Kind, Mapping[str, Callable[[Any], Condition]]] = {
+    Kind.PATIENT: {
+        "_id": _row(patient.c.id),
+        "_lastUpdated": _moment(patient.c.updated_at),
+        "identifier": _patient_identifier(patient.c.id),
+        "name": _name,
+        "family": _family_name,
+        "given": _given_name,
+        "birthdate": _day(patient.c.birth_date),
+        "gender": _member(patient.c.sex),
+        "active": lambda constant: (patient.c.id == patient.c.survivor_id) == constant.holds,
+    },
+    Kind.ORDER: {
+        "_id": _row(order.c.id),
+        "_lastUpdated": _moment(order.c.updated_at),
+        "identifier": _order_identifier,
+        "patient": _patient_row(order.c.patient_id),
+        "patient.identifier": _patient_identifier(order.c.patient_id),
+        "status": _member(order.c.status),
+        "intent": _constant,
+        "category": _constant,
+        "priority": _member(order.c.priority),
+        "code": _code(order.c.procedure_code, order.c.procedure_scheme),
+        "authored": _moment(order.c.placed_at),
+        "occurrence": _moment(order.c.scheduled_at),
+    },
+    Kind.STUDY: {
+        "_id": _row(study.c.id),
+        "_lastUpdated": _moment(study_updated),
+        "identifier": _study_identifier,
+        "patient": _patient_row(study.c.patient_id),
+        "patient.identifier": _patient_identifier(study.c.patient_id),
+        "basedon": _row(study.c.order_id),
+        "basedon.identifier": _order_identifier,
+        "status": _constant,
+        "started": _started,
+        "modality": _study_modality,
+        "series": _study_series,
+        "instance": _study_instance,
+    },
+    Kind.REPORT: {
+        "_id": _row(report.c.id),
+        "_lastUpdated": _moment(version.c.recorded_at),
+        "identifier": _report_identifier,
+        "patient": _patient_row(report.c.patient_id),
+        "patient.identifier": _patient_identifier(report.c.patient_id),
+        "based-on": _row(report.c.order_id),
+        "based-on.identifier": _order_identifier,
+        "status": _member(version.c.status),
+        "category": _constant,
+        "code": _code(order.c.procedure_code, order.c.procedure_scheme),
+        "date": _report_date,
+        "issued": _moment(version.c.signed_at),
+    },
+}
+
+# What a list may be sorted by; every key is there for every row, and rows of one key follow their ids.
+SORT_KEYS: Mapping[Kind, Mapping[str, sa.ColumnElement[Any]]] = {
+    Kind.PATIENT: {
+        "_lastUpdated": patient.c.updated_at,
+        "family": patient.c.name_folded,
+        "name": patient.c.name_folded,
+    },
+    Kind.ORDER: {"_lastUpdated": order.c.updated_at, "authored": order.c.placed_at},
+    Kind.STUDY: {"_lastUpdated": study_updated, "started": started},
+    Kind.REPORT: {"_lastUpdated": version.c.recorded_at, "issued": version.c.signed_at, "date": report_date},
+}
+
+
+def compiled(kind: Kind, criteria: tuple[Criterion, ...]) -> list[Condition]:
+    """Return the conditions of a search, all of which have to hold."""
+    table = CONDITIONS[kind]
+    return [sa.or_(*(table[criterion.name](value) for value in criterion.values)) for criterion in criteria]
