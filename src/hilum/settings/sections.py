@@ -150,7 +150,8 @@ class Hl7Peer(Section):
     )
     address: MllpAddress = Field(
         default="",
-        description="`mllp://HOST:PORT` for deferred application acknowledgements; empty for the same connection.",
+        description="`mllp://HOST:PORT` for deferred application acknowledgements; empty for the same connection. "
+        "Where set, its messages must come from that host.",
     )
     answer: Literal["orr", "ack"] = Field(
         default="orr", description="Whether orders are answered by ORR/ORG/ORI or a plain ACK."
@@ -296,9 +297,16 @@ class Destination(Section):
     receiving: Application | Literal[""] = Field(default="", description="`MSH-5|MSH-6` of messages to it.")
     version: Literal["2.3", "2.3.1", "2.4", "2.5", "2.5.1"] = Field(default="2.5.1", description="HL7 version, MSH-12.")
     charset: Hl7Charset = Field(default="UNICODE UTF-8", description="Character set of messages to it, MSH-18.")
+    retraction: Literal["W", "D"] = Field(
+        default="W", description="OBX-11 of a retracted report: posted as wrong (`W`) or deleted (`D`)."
+    )
     ca: str = Field(default="", description="Authorities that sign its certificate, PEM; empty for the system's.")
     cert: str = Field(default="", description="Certificate to show it, PEM; empty for none.")
     key: str = Field(default="", description="Private key of that certificate, PEM.")
+    password_file: str = Field(
+        default="",
+        description="File with the secret that signs webhooks or the password of an smtp account; relative to the home.",
+    )
 
     @model_validator(mode="after")
     def _address_suits_kind(self) -> Self:

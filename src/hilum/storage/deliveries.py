@@ -270,6 +270,15 @@ class Deliveries:
         self._release(row.lane_id, row.id, retry_at)
         return state
 
+    def renew(self, delivery_ids: Sequence[str], holder: str, seconds: float) -> None:
+        """Prolong the leases of lanes whose deliveries are on their way."""
+        lanes = sa.select(_delivery.c.lane_id).where(_delivery.c.id.in_(delivery_ids), _delivery.c.state == "sending")
+        self._db.execute(
+            _lane.update()
+            .where(_lane.c.id.in_(lanes), _lane.c.lease_by == holder, _lane.c.ready_at.is_not(None))
+            .values(ready_at=self._uow.now + timedelta(seconds=seconds))
+        )
+
     def _has_newer(self, row: sa.Row[Any]) -> bool:
         query = sa.select(_delivery.c.id).where(
             _delivery.c.lane_id == row.lane_id,

@@ -50,6 +50,10 @@ class ChangeProbe:
         changed, self._seen = seen != self._seen, seen
         return changed
 
+    def forget(self) -> None:
+        """Let the next look say yes, since what the last one found is still to be done."""
+        self._seen = None
+
     def close(self) -> None:
         """Let go of the connection."""
         if self._connection is not None:
@@ -206,7 +210,9 @@ class OperatedLanes:
         """Make lanes without dead letters due now, except for those that a worker has at this moment."""
         held = sa.and_(_lane.c.lease_by.is_not(None), _lane.c.ready_at.is_not(None))
         unsent = sa.exists().where(_delivery.c.lane_id == _lane.c.id, _delivery.c.state.in_(UNSENT))
-        ready_at = sa.case((held, _lane.c.ready_at), (unsent, sa.literal(self._uow.now, _lane.c.ready_at.type)), else_=None)
+        ready_at = sa.case(
+            (held, _lane.c.ready_at), (unsent, sa.literal(self._uow.now, _lane.c.ready_at.type)), else_=None
+        )
         self._db.execute(_lane.update().where(named).values(state="open", ready_at=ready_at))
 
     def _lanes(self, target: str) -> sa.ColumnElement[bool]:

@@ -1,0 +1,31 @@
+"""What `hilum check` says of routes and destinations, beyond what reading the configuration refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from urllib.parse import urlsplit
+
+from hilum.delivery.rules import check_routes
+from hilum.delivery.senders.smtp import recipients_of
+from hilum.settings import Settings
+
+
+def check_delivery(settings: Settings, kinds: Collection[str]) -> list[str]:
+    """Return a sentence for each thing that cannot work; `kinds` are those that this installation can send to."""
+    found = check_routes(settings)
+    routed = {name for route in settings.route for name in route.to}
+    for destination in settings.destination:
+        if destination.kind not in kinds:
+            able = ", ".join(sorted(kinds))
+            found.append(
+                f'Destination "{destination.name}" is of kind "{destination.kind}", which cannot be sent to; '
+                f"the kinds are {able}."
+            )
+        elif destination.kind == "smtp":
+            try:
+                recipients_of(urlsplit(destination.address))
+            except ValueError:
+                found.append(f'Destination "{destination.name}" names no recipients: smtp://HOST/NAME@EXAMPLE.')
+        if destination.name not in routed:
+            found.append(f'No route leads to destination "{destination.name}".')
+    return found
