@@ -37,9 +37,10 @@ ROLES = ("http", "dicom", "hl7", "worker")
 class Application:
     """One process's view of a home."""
 
-    def __init__(self, home: Path | str | None = None) -> None:
-        """Read the configuration of a home. Raises SettingsError."""
+    def __init__(self, home: Path | str | None = None, role: str = "cli") -> None:
+        """Read the configuration of a home for a process of `role`. Raises SettingsError."""
         self.configuration = Configuration(home)
+        self._role = role
 
     @property
     def settings(self) -> Settings:
@@ -61,7 +62,9 @@ class Application:
         """The database, its schema as it stands."""
         settings = self.settings
         settings.paths.run.mkdir(parents=True, exist_ok=True)
-        engine = open_engine(settings.database.url, settings.paths.database, pool_size=settings.database.pool)
+        engine = open_engine(
+            settings.database.url, settings.paths.database, pool_size=settings.database.pool, role=self._role
+        )
         return Store(
             engine,
             row_signer(self.keyring.audit),
@@ -159,7 +162,7 @@ class Application:
 
 def run_role(role: str, home: Path | None, descriptor: int | None = None) -> None:
     """Run one role in the foreground until SIGTERM."""
-    application = Application(home)
+    application = Application(home, role)
     telemetry.configure(role, application.settings.log.level)
     telemetry.start_metrics(application.settings.paths.run / "metrics")
     application.prepare()
@@ -216,7 +219,6 @@ def _run_worker(application: Application, descriptor: int | None) -> None:
 
 def _observe(verb: str, outcome: str, seconds: float) -> None:
     telemetry.count_verb(verb, outcome)
-    telemetry.time_store(seconds)
 
 
 def supervised_environment(home: Path) -> dict[str, str]:

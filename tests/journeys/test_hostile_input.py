@@ -34,7 +34,7 @@ def still_works(department: Department) -> None:
 @pytest.mark.parametrize(
     ("message", "code", "place"),
     [
-        ("MSH|^~\\&|EPIC|GENHOSP|HILUM|RAD|2026||ORM^O01|{control}|P|2.5.1\rPID|1||{number}^^^GENHOSP^MR\rOR", "AR", ""),
+        ("MSH|^~\\&|EPIC|GENHOSP|HILUM|RAD|2026||ORM^O01|{control}|P|2.5.1\rPID|1||{number}^^^GENHOSP\rOR", "AR", ""),
         ("MSH|^~\\&|EPIC|GENHOSP|HILUM|RAD|2026||ORM^O01|{control}|P|2.5.1\r", "AE", "PID"),
         ("MSH|^~\\&|EPIC|GENHOSP|HILUM|RAD|2026||XXX^X01|{control}|P|2.5.1\rPID|1||1\r", "AR", "MSH^1^9"),
         ("MSH|^~\\&|EPIC|GENHOSP|HILUM|RAD|2026||ADT^A99|{control}|P|2.5.1\rPID|1||1\r", "AR", "MSH^1^9"),

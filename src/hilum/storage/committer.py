@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from hilum.core.actor import Actor
 from hilum.core.errors import Conflict, HilumError, OutOfSpace, Unavailable
 from hilum.storage.unit_of_work import AuditWriter, UnitOfWork
+from hilum.telemetry import observe_batch
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +94,8 @@ class Committer:
 
     def _commit(self, connection: sa.Connection, batch: list[Job]) -> None:
         """Run a batch in one transaction; no future is resolved before the commit is on the disk."""
+        # From here on a caller can no longer take its verb back: to resolve a cancelled future would end this thread.
+        batch = [job for job in batch if job.future.set_running_or_notify_cancel()]
         outcomes: list[tuple[Job, Any, BaseException | None]] = []
         if self._lock is not None:
             fcntl.flock(self._lock, fcntl.LOCK_EX)
@@ -104,6 +107,7 @@ class Committer:
                     outcomes.append((job, *self._run(uow, job)))
                 written = uow.flush()
             self._writer.committed += written
+            observe_batch(len(batch))
         except BaseException as error:  # noqa: BLE001  # recorded and handed to every caller
             # The edge of the loop that must live: nothing of the batch was committed, and every caller is told.
             failure = _database_failure(error)

@@ -13,10 +13,18 @@ import sqlalchemy as sa
 
 from hilum.core.errors import Unavailable
 from hilum.storage.store import Store
+from hilum.telemetry import count_database
 
 
-def open_engine(url: str, path: Path, *, pool_size: int = 16) -> sa.Engine:
-    """Open `postgresql://…`, or `sqlite` as the file at `path`."""
+def open_engine(url: str, path: Path, *, pool_size: int = 16, role: str = "cli") -> sa.Engine:
+    """Open `postgresql://…`, or `sqlite` as the file at `path`; `role` names the process in the metrics."""
+    engine = _engine(url, path, pool_size)
+    sa.event.listen(engine, "before_cursor_execute", lambda *_: count_database(role, "statement"))
+    sa.event.listen(engine, "commit", lambda _: count_database(role, "commit"))
+    return engine
+
+
+def _engine(url: str, path: Path, pool_size: int) -> sa.Engine:
     if url.startswith("postgresql"):
         return sa.create_engine(
             "postgresql+psycopg" + url[url.index(":") :],

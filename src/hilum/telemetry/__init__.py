@@ -10,6 +10,7 @@ from hilum.telemetry.logs import configure, correlated, correlation
 from hilum.telemetry.metrics import (
     METRICS,
     METRICS_CONTENT_TYPE,
+    count_database,
     count_delivery,
     count_instance,
     count_job_failure,
@@ -33,6 +34,7 @@ __all__ = [
     "configure",
     "correlated",
     "correlation",
+    "count_database",
     "count_delivery",
     "count_instance",
     "count_job_failure",

@@ -47,6 +47,7 @@ METRICS: dict[str, Metric] = {
     "hilum_instances_total": Metric("counter", "Instances received, by answer.", ("door", "outcome")),
     "hilum_store_seconds": Metric("histogram", "From the last byte of an instance to its acknowledgement.", (), _QUICK),
     "hilum_verbs_total": Metric("counter", "Verbs run, by outcome.", ("verb", "outcome")),
+    "hilum_statements_total": Metric("counter", "SQL statements and commits.", ("role", "kind")),
     "hilum_batch_size": Metric("histogram", "Verbs committed in one transaction.", (), _COUNTS),
     "hilum_lane_depth": Metric("gauge", "Messages that wait.", ("destination",), across="livemostrecent"),
     "hilum_lane_oldest_seconds": Metric(
@@ -114,6 +115,11 @@ def time_store(seconds: float) -> None:
 def count_verb(verb: str, outcome: str) -> None:
     """A verb was committed (`done`) or refused (an error's code)."""
     _counter("hilum_verbs_total", verb=verb, outcome=outcome).inc()
+
+
+def count_database(role: str, kind: Literal["statement", "commit"]) -> None:
+    """A role's process sent a statement to the database, or committed."""
+    _counter("hilum_statements_total", role=role, kind=kind).inc()
 
 
 def observe_batch(size: int) -> None:
