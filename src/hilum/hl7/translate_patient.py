@@ -1,0 +1,113 @@
+"""PID, MRG, EVN to RegisterPatient and MergePatients (HL7 v2.5.1 ch. 3.4; IHE RAD TF-2 4.1, 4.12).
+
+PID-18 and PID-19 are no identifiers of a person here: account numbers change, and social security numbers are shared
+by error. A birth date of which only the year or month is known says nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date, datetime
+
+from hilum.core.errors import MissingField
+from hilum.core.patient import PatientIdentifier
+from hilum.hl7.er7 import Segment, Segments
+from hilum.hl7.profiles import Incoming
+from hilum.hl7.timestamps import date_from_hl7
+from hilum.hl7.translate import identifiers_from_cx, name_from_xpn, plain
+from hilum.workflow.registration import DemographicsSaid, MergePatients, RegisterPatient
+
+# PID-8, HL7 table 0001, to Patient's Sex (0010,0040), PS3.3 C.7.1.1. A value that is not in the table says nothing.
+SEX = {"F": "F", "M": "M", "O": "O", "A": "O", "U": "", "N": ""}
+
+_PARTIAL_DATE = re.compile(r"\d{4}(?:\d{2})?|\d{4}0000|\d{6}00")
+
+
+def registration_from_adt(incoming: Incoming, *, name_required: bool) -> RegisterPatient:
+    """Read an ADT message that says who someone is; a new patient has to have a name."""
+    pid = require_segment(incoming.message, "PID")
+    return RegisterPatient(
+        identifiers=required_identifiers(incoming, pid),
+        demographics=demographics_from_pid(incoming, pid, name_required=name_required),
+        at=event_time(incoming),
+        source=incoming.source,
+    )
+
+
+def merge_from_adt(incoming: Incoming, group: Segments) -> MergePatients:
+    """Read a PID with its MRG: MRG-1 names who is subsumed (A40; A18, A34 and A36 of older senders)."""
+    pid = require_segment(group, "PID")
+    mrg = group.segment("MRG")
+    if mrg is None:
+        raise MissingField("The message has no MRG segment for this patient.", field=_missing_mrg(incoming, pid))
+    subsumed = identifiers_from_cx(incoming, mrg, 1)
+    if not subsumed:
+        raise MissingField("No patient identifier is given.", field=incoming.place(mrg, 1))
+    surviving, subsumed = _apart(required_identifiers(incoming, pid), subsumed)
+    return MergePatients(
+        identifiers=surviving,
+        subsumed=subsumed,
+        demographics=demographics_from_pid(incoming, pid),
+        at=event_time(incoming),
+        source=incoming.source,
+    )
+
+
+def _missing_mrg(incoming: Incoming, pid: Segment) -> str:
+    return incoming.place(pid).replace("PID", "MRG")
+
+
+def _apart(
+    surviving: tuple[PatientIdentifier, ...], subsumed: tuple[PatientIdentifier, ...]
+) -> tuple[tuple[PatientIdentifier, ...], tuple[PatientIdentifier, ...]]:
+    """Leave out what both sides name, since senders list all numbers of a person; never all of a side."""
+    shared = {identifier.key for identifier in surviving} & {identifier.key for identifier in subsumed}
+    own = tuple(identifier for identifier in surviving if identifier.key not in shared)
+    gone = tuple(identifier for identifier in subsumed if identifier.key not in shared)
+    if not own and not gone:
+        return surviving, subsumed
+    return own or surviving, gone or subsumed
+
+
+def required_identifiers(incoming: Incoming, pid: Segment) -> tuple[PatientIdentifier, ...]:
+    """The identifiers of PID-3; raises MissingField without one."""
+    identifiers = identifiers_from_cx(incoming, pid, 3)
+    if not identifiers:
+        raise MissingField("No patient identifier is given.", field=incoming.place(pid, 3))
+    return identifiers
+
+
+def demographics_from_pid(incoming: Incoming, pid: Segment, *, name_required: bool = False) -> DemographicsSaid:
+    """What PID-5, PID-7 and PID-8 say; the HL7 null deletes, except a name, without which nobody can be."""
+    name = name_from_xpn(incoming, pid, 5)
+    if name is None and name_required:
+        raise MissingField("The patient has no name.", field=incoming.place(pid, 5))
+    return DemographicsSaid(
+        name=name,
+        birth_date=_birth_date(incoming, pid),
+        birth_date_deleted=pid.is_null(7),
+        sex="" if pid.is_null(8) else SEX.get(plain(pid.get(8)).upper()) if pid.field(8) else None,
+    )
+
+
+def _birth_date(incoming: Incoming, pid: Segment) -> date | None:
+    text = plain(pid.get(7))
+    if not text or _PARTIAL_DATE.fullmatch(text):
+        return None
+    return date_from_hl7(text, field=incoming.place(pid, 7))
+
+
+def event_time(incoming: Incoming) -> datetime | None:
+    """When it happened: EVN-6, else EVN-2, else when the message was made (MSH-7), in UTC."""
+    header = incoming.message.header
+    evn = incoming.message.segment("EVN")
+    said = (incoming.time(evn, 6) or incoming.time(evn, 2)) if evn else None
+    return incoming.past(said or incoming.time(header, 7))
+
+
+def require_segment(group: Segments, name: str) -> Segment:
+    """The first segment of that name; raises MissingField that names it."""
+    segment = group.segment(name)
+    if segment is None:
+        raise MissingField(f"The message has no {name} segment.", field=name)
+    return segment
