@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
@@ -104,3 +105,15 @@ def _nobody():  # type: ignore[no-untyped-def]
     from hilum.workflow.registration import NOBODY
 
     return NOBODY
+
+
+def test_a_caller_that_gave_up_waiting_stops_nobody_else(store: Store) -> None:
+    def slow(uow: UnitOfWork, command: int, actor: Actor) -> int:
+        time.sleep(0.05)
+        return command
+
+    futures = [store.submit(slow, number, HL7_PEER) for number in range(6)]
+    given_up = [future.cancel() for future in futures[3:]]
+    assert [future.result() for future in futures[:3]] == [0, 1, 2]
+    assert store.run(slow, 7, HL7_PEER) == 7
+    assert any(given_up)

@@ -62,7 +62,8 @@ class OrderRequest:
     study_instance_uid: str = ""
     requested_procedure_id: str = ""
     section: str = ""
-    priority: Priority = Priority.ROUTINE
+    # None where nothing is said: routine for a new order, no change for a known one.
+    priority: Priority | None = None
     reason: str = ""
     clinical_information: str = ""
     ordering_physician: Physician = field(default_factory=Physician)
@@ -140,7 +141,7 @@ def change_order(uow: UnitOfWork, command: OrderRequest, actor: Actor) -> Order:
         procedure=procedure,
         modality=_modality(command, procedure) if procedure != order.procedure or command.section else order.modality,
         body_region=region_of(procedure),
-        priority=command.priority,
+        priority=command.priority or order.priority,
         reason=command.reason or order.reason,
         clinical_information=command.clinical_information or order.clinical_information,
         ordering_physician=command.ordering_physician
@@ -273,7 +274,7 @@ def _numbered(uow: UnitOfWork, command: OrderRequest, patient: Patient) -> Order
         procedure=command.procedure,
         modality=_modality(command, command.procedure),
         body_region=region_of(command.procedure),
-        priority=command.priority,
+        priority=command.priority or Priority.ROUTINE,
         status=OrderStatus.SCHEDULED,
         placed_at=uow.now,
         sender=command.source.peer,
