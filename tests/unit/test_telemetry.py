@@ -240,6 +240,7 @@ def test_every_metric_of_the_table_is_counted_and_shown(monkeypatch: pytest.Monk
     telemetry.time_store(0.01)
     telemetry.count_verb("place_order", "done")
     telemetry.observe_batch(3)
+    telemetry.count_database("hl7", "commit")
     telemetry.set_lanes("ehr", 1, 2.0)
     telemetry.time_delivery("ehr", 0.2)
     telemetry.count_delivery("ehr", "accepted")
