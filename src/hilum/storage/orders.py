@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -189,6 +189,20 @@ class Orders:
             )
         )
         return check_id
+
+    def keep_card_feedback(self, service: str, card: str, outcome: str, body: Mapping[str, Any], actor: str) -> None:
+        """Keep what a clinician did with a card of a CDS service."""
+        self._db.execute(
+            tables.cds_feedback.insert().values(
+                id=self._uow.new_id(),
+                service=service,
+                card=card,
+                outcome=outcome,
+                body=dict(body),
+                at=self._uow.now,
+                actor=actor,
+            )
+        )
 
     def prior_checks(self, patient_ids: Sequence[str]) -> list[sa.Row[Any]]:
         """Return the prior checks of patients that no order is tied to yet, newest first."""

@@ -92,6 +92,10 @@ class Reports:
             self._db.execute(sa.select(_report.c.id).where(_report.c.order_id == order_id).with_for_update())
         return load_report(self._db, _report.c.order_id == order_id)
 
+    def seen_of_order(self, order_id: str) -> Report | None:
+        """Return the report of an order for one who only looks at it."""
+        return load_report(self._db, _report.c.order_id == order_id)
+
     def add(self, order_id: str, patient_id: str) -> Report:
         """Begin the report of an order; version 0 says that nothing is signed yet."""
         report_id = self._uow.new_id()

@@ -6,8 +6,10 @@ not known; exams of the same family come first, then the newest.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from hilum.core.actor import Actor
 from hilum.core.codes import modality_of, region_of, same_family
@@ -27,7 +29,7 @@ DUPLICATE_WINDOW = timedelta(days=30)
 
 @dataclass(frozen=True, slots=True)
 class CheckPriors:
-    """A draft order whose priors are asked for."""
+    """A draft order whose priors are asked for; a procedure without code and meaning asks for every earlier exam."""
 
     patient_id: str
     procedure: Code
@@ -36,6 +38,23 @@ class CheckPriors:
     look_back: timedelta
     source: Source
     record: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class CardFeedback:
+    """What a clinician did with a card: "accepted" or "overridden", with the reason as it was sent."""
+
+    card: str
+    outcome: str
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class KeepFeedback:
+    """Feedback on the cards of one CDS service."""
+
+    service: str
+    cards: tuple[CardFeedback, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +87,18 @@ def check_priors(uow: UnitOfWork, command: CheckPriors, actor: Actor) -> PriorFi
     family = uow.patients.family(patient.id)
     modality = modality_of(command.section, command.procedure)
     region = region_of(command.procedure)
+    any_exam = not (command.procedure.value or command.procedure.meaning)
     orders = {order.id: order for order in uow.orders.of_patients(family)}
     priors = [
         prior
-        for study in uow.studies.of_patients(family)
-        if (prior := _prior(uow, study, orders, modality, region)) is not None
-        and prior.at >= uow.now - command.look_back
-        and (prior.same_region or (prior.same_family and not region))
+        for study in _shown(uow, family)
+        if (prior := _prior(study, orders, modality, region)).at >= uow.now - command.look_back
+        and (any_exam or prior.same_region or (prior.same_family and not region))
     ]
-    priors.sort(key=lambda prior: (not prior.same_family, -prior.at.timestamp()))
+    priors.sort(key=lambda prior: (not any_exam and not prior.same_family, -prior.at.timestamp()))
+    priors = [
+        replace(prior, report=uow.reports.seen_of_order(prior.order.id)) if prior.order else prior for prior in priors
+    ]
     duplicates = tuple(order for order in orders.values() if _repeats(uow, order, command))
     if command.record:
         check_id = uow.orders.record_prior_check(
@@ -92,9 +114,22 @@ def check_priors(uow: UnitOfWork, command: CheckPriors, actor: Actor) -> PriorFi
     return PriorFindings(patient, tuple(priors), duplicates)
 
 
-def _prior(uow: UnitOfWork, study: Study, orders: dict[str, Order], modality: str, region: str) -> Prior | None:
-    if study.match_state not in (MatchState.VERIFIED, MatchState.UNVERIFIED) or not study.instance_count:
-        return None
+def keep_feedback(uow: UnitOfWork, command: KeepFeedback, actor: Actor) -> None:
+    """Keep what became of cards."""
+    permit(uow, actor, Action.CHECK_PRIORS)
+    for card in command.cards:
+        uow.orders.keep_card_feedback(command.service, card.card, card.outcome, card.body, actor.name)
+
+
+def _shown(uow: UnitOfWork, family: list[str]) -> list[Study]:
+    """Return the studies that may be shown: images that are withheld, or contradict their order, are no prior."""
+    states = (MatchState.VERIFIED, MatchState.UNVERIFIED)
+    studies = [s for s in uow.studies.of_patients(family) if s.match_state in states and s.instance_count]
+    shown = {row.study_id for row in uow.studies.series_of([study.id for study in studies]) if not row.withheld}
+    return [study for study in studies if study.id in shown]
+
+
+def _prior(study: Study, orders: dict[str, Order], modality: str, region: str) -> Prior:
     order = orders.get(study.order_id or "")
     description = order.procedure.meaning if order and order.procedure.meaning else study.description
     shown = order.modality if order else next(iter(study.modalities), "")
@@ -102,7 +137,7 @@ def _prior(uow: UnitOfWork, study: Study, orders: dict[str, Order], modality: st
     return Prior(
         order=order,
         study=study,
-        report=uow.reports.of_order(order.id) if order else None,
+        report=None,
         at=study.performed_at or study.first_received_at,
         description=description,
         modality=shown,
@@ -112,7 +147,9 @@ def _prior(uow: UnitOfWork, study: Study, orders: dict[str, Order], modality: st
 
 
 def _repeats(uow: UnitOfWork, order: Order, command: CheckPriors) -> bool:
-    if order.procedure.value != command.procedure.value or order.placed_at < uow.now - DUPLICATE_WINDOW:
+    if not command.procedure.value or order.procedure.value != command.procedure.value:
+        return False
+    if order.placed_at < uow.now - DUPLICATE_WINDOW:
         return False
     if command.placer_order_number and order.placer_order_number == command.placer_order_number:
         return False
