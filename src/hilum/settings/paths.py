@@ -33,6 +33,11 @@ class HomePaths:
         return self.home / "keys"
 
     @property
+    def seals(self) -> Path:
+        """The latest seal of the audit trail, kept outside the database."""
+        return self.home / "seals"
+
+    @property
     def tls(self) -> Path:
         """What `hilum tls init` writes."""
         return self.home / "tls"

@@ -305,7 +305,7 @@ class Destination(Section):
     key: str = Field(default="", description="Private key of that certificate, PEM.")
     password_file: str = Field(
         default="",
-        description="File with the secret that signs webhooks or the password of an smtp account; relative to the home.",
+        description="File with the secret that signs webhooks or the password of an smtp account, in the home.",
     )
 
     @model_validator(mode="after")
