@@ -1,0 +1,1 @@
+"""Measurements, each with its rival or its limit beside it; never asserted on."""
