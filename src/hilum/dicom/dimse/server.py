@@ -3,9 +3,10 @@
     server = DicomServer(("127.0.0.1", 11112), [ECHO_SERVICE, ...], AcceptancePolicy(...), Limits(), tls=context)
     server.start(); server.port; server.reconfigure(policy=..., services=...); server.drain(timeout=30)
 
-Policy and services are one snapshot per association: what `reconfigure` sets holds from the next one on. Above
-`maximum_connections` the oldest connection that has not asked for an association yet makes room for a new one, so
-that idle connections cannot keep a modality out; above the association limits the peer is told to come back later.
+Policy and services are one snapshot per association: what `reconfigure` sets, or a policy given as a function says,
+holds from the next one on. Above `maximum_connections` the oldest connection that has not asked for an association yet
+makes room for a new one, so that idle connections cannot keep a modality out; above the association limits the peer is
+told to come back later.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hilum.dicom.dimse.conversation import Conversation, Drain
@@ -66,11 +67,12 @@ class DicomServer:
         self,
         bind: tuple[str, int],
         services: Sequence[Service],
-        policy: AcceptancePolicy,
+        policy: AcceptancePolicy | Callable[[], AcceptancePolicy],
         limits: Limits | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._bind = bind
+        self._configuration: tuple[tuple[Service, ...], AcceptancePolicy | Callable[[], AcceptancePolicy]]
         self._configuration = (tuple(services), policy)
         self._limits = limits or Limits()
         self._tls = tls
@@ -84,7 +86,8 @@ class DicomServer:
 
     def start(self) -> None:
         """Bind and begin to accept; raises OSError when the address cannot be had."""
-        listener = socket.create_server(self._bind, backlog=256, reuse_port=False)
+        family = socket.AF_INET6 if ":" in self._bind[0] else socket.AF_INET
+        listener = socket.create_server(self._bind, family=family, backlog=256, reuse_port=False)
         self._listener = listener
         self._acceptor = threading.Thread(target=self._accept, args=(listener,), name="dicom-accept", daemon=True)
         self._acceptor.start()
@@ -205,7 +208,8 @@ class DicomServer:
     def _converse(
         self, connection: _Connection, association: Association, certificate: dict[str, object] | None
     ) -> None:
-        services, policy = self._configuration
+        services, configured = self._configuration
+        policy = configured() if callable(configured) else configured
 
         def negotiate(request: AAssociateRQ) -> Agreement | AAssociateRJ:
             information = request.user_information

@@ -1,0 +1,99 @@
+"""The DICOM door: the services of the chain behind one listener, under the settings in force.
+
+What a crash left between bytes and index is mended before the door opens.
+"""
+
+from __future__ import annotations
+
+from ssl import SSLContext
+
+from hilum.archive.ingest import Ingest
+from hilum.archive.recovery import recover
+from hilum.dicom.acceptance import Acceptance
+from hilum.dicom.callers import caller_of
+from hilum.dicom.dimse.dispatch import AssociationContext, Request, Response, Service
+from hilum.dicom.dimse.echo import VERIFICATION_SOP_CLASS, echo
+from hilum.dicom.dimse.messages import CommandField
+from hilum.dicom.dimse.mpps import PerformedSteps
+from hilum.dicom.dimse.query import ImageQuery
+from hilum.dicom.dimse.server import DicomServer
+from hilum.dicom.dimse.status import ServiceClass
+from hilum.dicom.dimse.storage import Storage
+from hilum.dicom.dimse.worklist import Worklist
+from hilum.dicom.upper_layer.limits import Limits
+from hilum.dicom.upper_layer.negotiation import Offer
+from hilum.dicom.upper_layer.syntaxes import only
+from hilum.security.audit import ReadLog
+from hilum.security.policy import Action, require
+from hilum.settings import Configuration, DicomSettings
+from hilum.storage.store import Store
+
+DRAIN_SECONDS = 20.0
+
+
+class DicomDoor:
+    """Listens for DICOM associations."""
+
+    def __init__(
+        self,
+        store: Store,
+        configuration: Configuration,
+        ingest: Ingest,
+        *,
+        ssl: SSLContext | None = None,
+        reads: ReadLog | None = None,
+    ) -> None:
+        """Takes the store, the live configuration, the way into the archive and, for TLS, the listening context."""
+        self._configuration = configuration
+        self._ingest = ingest
+        settings = configuration.current.dicom
+        reads = reads or ReadLog(store)
+        services = (
+            Service("echo", ServiceClass.VERIFICATION, _VERIFICATION, {CommandField.C_ECHO_RQ: self._echo}),
+            Worklist(store, configuration, reads).service(),
+            PerformedSteps(store, configuration).service(),
+            Storage(ingest, configuration).service(settings.max_instance_bytes),
+            ImageQuery(store, configuration, reads).service(),
+        )
+        policy = Acceptance(configuration).policy
+        bind = (settings.listen.host, settings.listen.port)
+        self.server = DicomServer(bind, services, policy, limits_of(settings), tls=ssl)
+
+    def start(self) -> None:
+        """Index what a crash left unindexed, then listen. Raises OSError when the address is not to be had."""
+        recover(self._ingest)
+        self.server.start()
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return self.server.port
+
+    @property
+    def address(self) -> str:
+        """`HOST:PORT` it listens on."""
+        host = self._configuration.current.dicom.bind.rpartition(":")[0]
+        return f"{host}:{self.port}"
+
+    def drain(self, timeout: float = DRAIN_SECONDS) -> None:
+        """Take no more associations, let those there are finish their message."""
+        self.server.drain(timeout)
+
+    def _echo(self, context: AssociationContext, request: Request) -> Response:
+        require(caller_of(context, self._configuration.refresh()).actor, Action.ECHO)
+        return echo(context, request)
+
+
+_VERIFICATION = Offer(only(VERIFICATION_SOP_CLASS))
+
+
+def limits_of(settings: DicomSettings) -> Limits:
+    """Return the bounds of the door as the settings have them."""
+    return Limits(
+        maximum_length_received=settings.max_pdu,
+        maximum_object=settings.max_instance_bytes,
+        artim_timeout=settings.acse_timeout,
+        network_timeout=settings.dimse_timeout,
+        idle_timeout=settings.idle_timeout,
+        maximum_associations=settings.max_associations,
+    )
