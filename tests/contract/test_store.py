@@ -112,8 +112,8 @@ def test_a_caller_that_gave_up_waiting_stops_nobody_else(store: Store) -> None:
         time.sleep(0.05)
         return command
 
-    futures = [store.submit(slow, number, HL7_PEER) for number in range(6)]
-    given_up = [future.cancel() for future in futures[3:]]
+    futures = [store.submit(slow, number, HL7_PEER) for number in range(24)]
+    given_up = [future.cancel() for future in futures[12:]]
     assert [future.result() for future in futures[:3]] == [0, 1, 2]
     assert store.run(slow, 7, HL7_PEER) == 7
     assert any(given_up)
