@@ -7,6 +7,7 @@ verb can be retried and rows of one time lie together in an index. UIDs follow P
 from __future__ import annotations
 
 import secrets
+import threading
 import time
 import uuid
 
@@ -14,9 +15,22 @@ _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
 
 
+_lock = threading.Lock()
+_latest = 0
+
+
 def new_id() -> str:
-    """Return a fresh 26-character identifier that sorts by the time it was made."""
+    """Return a fresh 26-character identifier that sorts by the time it was made.
+
+    One made later in this process always sorts later, also within a millisecond or when the clock steps back: what one
+    verb writes (steps of an order, events, identifiers) keeps its order.
+    """
+    global _latest
     value = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
+    with _lock:
+        if value <= _latest:
+            value = _latest + 1 + secrets.randbits(48)
+        _latest = value
     return (
         _ALPHABET[value >> 125 & 31]
         + _ALPHABET[value >> 120 & 31]
