@@ -95,8 +95,13 @@ def thumbnail_job(instance: Instance, size: tuple[int, int] = (256, 256)) -> Ren
 
 
 def render(job: RenderJob) -> bytes:
-    """Decode and render in this process; see RenderPool for the safe way with what strangers sent."""
+    """Decode and render in this process; see RenderPool for the safe way with what strangers sent.
+
+    Format "raw" only decodes: little endian pixels, colour as RGB by pixel.
+    """
     pixels = decode_frame(job.frame, job.frame_syntax, job.layout)
+    if job.format == "raw":
+        return pixels.astype(pixels.dtype.newbyteorder("<"), copy=False).tobytes()
     header = _header(job)
     if job.layout.photometric_interpretation == "PALETTE COLOR":
         shown = _colour(_palette(pixels, header), 16 if _palette_bits(header) > 8 else 8)

@@ -21,6 +21,7 @@ ISSUER_OF_PATIENT_ID = "00100021"
 ISSUER_QUALIFIERS = "00100024"
 PATIENT_BIRTH_DATE = "00100030"
 PATIENT_SEX = "00100040"
+REQUEST_ATTRIBUTES = "00400275"
 
 
 def overlaid(attributes: Attributes, truth: Truth) -> Attributes:
@@ -35,6 +36,8 @@ def overlaid(attributes: Attributes, truth: Truth) -> Attributes:
         laid |= _demographics(attributes, truth.demographics)
     if truth.accession_number is not None:
         laid[ACCESSION_NUMBER] = _element("SH", truth.accession_number)
+        if not truth.accession_number and REQUEST_ATTRIBUTES in laid:
+            laid[REQUEST_ATTRIBUTES] = _without_accession(laid[REQUEST_ATTRIBUTES])
     return dict(sorted(laid.items()))
 
 
@@ -56,6 +59,15 @@ def _name(received: Attributes, alphabetic: str) -> dict[str, str]:
     if isinstance(first, dict) and fold(str(first.get("Alphabetic", ""))) == fold(alphabetic):
         return {**first, "Alphabetic": alphabetic}
     return {"Alphabetic": alphabetic}
+
+
+def _without_accession(requests: dict[str, Any]) -> dict[str, Any]:
+    """Request attributes that name no order: the one they named is another patient's."""
+    items = [
+        {key: entry for key, entry in item.items() if key != ACCESSION_NUMBER} if isinstance(item, dict) else item
+        for item in requests.get("Value", [])
+    ]
+    return {**requests, "Value": items}
 
 
 def _element(vr: str, value: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 import sqlalchemy as sa
 
 from hilum.core.scope import Scope
@@ -19,6 +20,7 @@ from hilum.storage.shown import (
     TRUTH_COLUMNS,
     WITH_TRUTH,
     ShownStudy,
+    has_hidden_series,
     instance,
     series,
     series_is_shown,
@@ -35,7 +37,10 @@ __all__ = [
 COUNTED = 1000  # how many further results are counted at most
 
 _STUDY_COLUMNS = (
-    study.c.attributes.label("study_attributes"),
+    # As text: a list that is asked for again needs no parsing.
+    sa.type_coerce(study.c.attributes, sa.Text).label("study_attributes"),
+    study.c.revision.label("study_revision"),
+    has_hidden_series().label("has_hidden"),
     study.c.modalities,
     study.c.series_count,
     study.c.instance_count,
@@ -78,13 +83,26 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class FoundStudy:
-    """A study of a list; `attributes` are those of the index as received, counts are of what is shown."""
+    """A study of a list; counts are of what is shown."""
 
     study: ShownStudy
-    attributes: dict[str, Any]
+    revision: int
+    attributes_text: str
     modalities: tuple[str, ...]
     series_count: int
     instance_count: int
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Those of the index, as received."""
+        found: dict[str, Any] = orjson.loads(self.attributes_text)
+        return found
+
+    @property
+    def version(self) -> tuple[Any, ...]:
+        """Different whenever anything of the study that a list shows is different."""
+        counts = (self.modalities, self.series_count, self.instance_count)
+        return (self.study.id, self.revision, self.study.truth.revision, *counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +180,13 @@ def _studies(connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> list[Fou
     firsts: dict[str, sa.Row[Any]] = {}
     for row in rows:
         firsts.setdefault(row.study_id, row)
-    hidden = _hidden(connection, list(firsts))
+    partial = [study_id for study_id, row in firsts.items() if row.has_hidden]
+    hidden = _shown_of(connection, partial) if partial else {}
     shown = shown_studies(connection, list(firsts.values()))
     found = {
         each.id: FoundStudy(
             each,
+            row.study_revision,
             row.study_attributes,
             *(hidden.get(each.id) or (_split(row.modalities), row.series_count, row.instance_count)),
         )
@@ -182,16 +202,11 @@ def _series_of(rows: Sequence[sa.Row[Any]], studies: Sequence[FoundStudy]) -> li
     ]
 
 
-def _hidden(connection: sa.Connection, study_ids: Sequence[str]) -> dict[str, tuple[tuple[str, ...], int, int]]:
-    """Modalities and counts of what is shown, for the studies of which a part is not."""
-    not_shown = sa.not_(series_is_shown())
-    affected = sa.select(series.c.study_id).where(series.c.study_id.in_(study_ids), not_shown).distinct()
-    partial = list(connection.execute(affected).scalars())
-    if not partial:
-        return {}
+def _shown_of(connection: sa.Connection, study_ids: Sequence[str]) -> dict[str, tuple[tuple[str, ...], int, int]]:
+    """Modalities and counts of what is shown, for studies of which a part is not."""
     columns = (series.c.study_id, series.c.modality, series.c.instance_count)
     shown: dict[str, list[Any]] = {}
-    visible = sa.select(*columns).where(series.c.study_id.in_(partial), series_is_shown())
+    visible = sa.select(*columns).where(series.c.study_id.in_(study_ids), series_is_shown())
     for row in connection.execute(visible).all():
         shown.setdefault(row.study_id, []).append(row)
     return {

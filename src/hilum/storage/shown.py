@@ -34,13 +34,13 @@ class Truth:
 
     `identifier` and `demographics` are the surviving patient's; None where the patient is not registered.
     `accession_number` is the order's for a verified study and empty in conflict; None leaves what the images say.
-    `revision` changes with any of them.
+    `revision` is different when any of them is.
     """
 
     demographics: Demographics | None
     identifier: PatientIdentifier | None
     accession_number: str | None
-    revision: str
+    revision: tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +91,14 @@ def series_is_shown(table: sa.FromClause = series) -> sa.ColumnElement[bool]:
     return sa.and_(sa.not_(table.c.withheld), table.c.instance_count > 0)
 
 
+def has_hidden_series() -> sa.ColumnElement[bool]:
+    """The condition under which a part of a row of `study` is not shown."""
+    theirs = sa.select(sa.literal(1)).where(
+        _their_series.c.study_id == study.c.id, sa.not_(series_is_shown(_their_series))
+    )
+    return theirs.correlate(study).exists()
+
+
 def _has_shown_series(table: sa.FromClause) -> sa.ColumnElement[bool]:
     theirs = sa.select(sa.literal(1)).where(_their_series.c.study_id == table.c.id, series_is_shown(_their_series))
     return theirs.correlate(table).exists()
@@ -116,7 +124,8 @@ def study_is_shown() -> sa.ColumnElement[bool]:
 
 def shown_studies(connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> list[ShownStudy]:
     """Build the studies of rows that hold `TRUTH_COLUMNS`; one query for the identifiers of all their patients."""
-    identifiers = identifiers_of(connection, sorted({row.survivor_id for row in rows if row.survivor_id}))
+    survivors = sorted({row.survivor_id for row in rows if row.survivor_id})
+    identifiers = identifiers_of(connection, survivors) if survivors else {}
     return [
         ShownStudy(
             row.study_id,
@@ -144,5 +153,5 @@ def _truth(row: sa.Row[Any], identifiers: Sequence[PatientIdentifier]) -> Truth:
         accession_number = row.order_accession_number
     elif row.match_state == MatchState.CONFLICT.value:
         accession_number = ""
-    known = (row.survivor_id, row.survivor_revision, row.match_state, accession_number, identifier)
-    return Truth(demographics, identifier, accession_number, repr(known))
+    revision = (row.survivor_id, row.survivor_revision, row.match_state, accession_number, identifier)
+    return Truth(demographics, identifier, accession_number, revision)

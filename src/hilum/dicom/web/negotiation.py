@@ -1,0 +1,104 @@
+"""What a client accepts (PS3.18 8.7): media ranges of the Accept header or of the query parameter `accept`.
+
+`multipart/related; type="application/dicom"; transfer-syntax=*` is read quoted or not; what can't be read is skipped,
+and a request that accepts nothing readable accepts anything.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from hilum.dicom.web.problems import NotAcceptable
+
+LONGEST = 4096
+_PARAMETER = re.compile(r"""\s*;\s*([A-Za-z0-9_-]+)\s*=\s*(?:"([^"]*)"|([^;,"\s]*))""")
+_RANGE = re.compile(r"\s*([A-Za-z0-9!#$&^_.+*-]+/[A-Za-z0-9!#$&^_.+*-]+)")
+# PS3.18 tables 8.7.3-2 to 8.7.3-5; the first of a family is its default.
+FRAME_TYPES: dict[str, str] = {
+    "1.2.840.10008.1.2.5": "image/dicom-rle",
+    "1.2.840.10008.1.2.4.50": "image/jpeg",
+    "1.2.840.10008.1.2.4.51": "image/jpeg",
+    "1.2.840.10008.1.2.4.57": "image/jpeg",
+    "1.2.840.10008.1.2.4.70": "image/jpeg",
+    "1.2.840.10008.1.2.4.80": "image/jls",
+    "1.2.840.10008.1.2.4.81": "image/jls",
+    "1.2.840.10008.1.2.4.90": "image/jp2",
+    "1.2.840.10008.1.2.4.91": "image/jp2",
+    "1.2.840.10008.1.2.4.92": "image/jpx",
+    "1.2.840.10008.1.2.4.93": "image/jpx",
+    "1.2.840.10008.1.2.4.110": "image/jxl",
+    "1.2.840.10008.1.2.4.111": "image/jxl",
+    "1.2.840.10008.1.2.4.112": "image/jxl",
+    "1.2.840.10008.1.2.4.201": "image/jphc",
+    "1.2.840.10008.1.2.4.202": "image/jphc",
+    "1.2.840.10008.1.2.4.203": "image/jphc",
+    "1.2.840.10008.1.2.4.100": "video/mpeg",
+    "1.2.840.10008.1.2.4.101": "video/mpeg",
+    "1.2.840.10008.1.2.4.102": "video/mp4",
+    "1.2.840.10008.1.2.4.103": "video/mp4",
+    "1.2.840.10008.1.2.4.104": "video/mp4",
+    "1.2.840.10008.1.2.4.105": "video/mp4",
+    "1.2.840.10008.1.2.4.106": "video/mp4",
+}
+OCTETS = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class MediaRange:
+    """One thing that is accepted; of a multipart its parts' type. Empty `transfer_syntax` leaves it to us."""
+
+    media_type: str
+    multipart: bool = False
+    transfer_syntax: str = ""
+    quality: float = 1.0
+
+    def covers(self, media_type: str) -> bool:
+        """Tell whether a media type is in the range."""
+        kind, _, subtype = self.media_type.partition("/")
+        return self.media_type in ("*/*", media_type) or (subtype == "*" and media_type.startswith(kind + "/"))
+
+
+def accepted(request: Request) -> list[MediaRange]:
+    """What a request accepts, best first; the query parameter comes before the header."""
+    asked = request.query_params.get("accept", "").replace(" ", "+").replace(";+", "; ").replace(",+", ", ")
+    ranges = media_ranges(asked) or media_ranges(request.headers.get("accept", ""))
+    return ranges or [MediaRange("*/*")]
+
+
+def media_ranges(text: str) -> list[MediaRange]:
+    """Read a list of media ranges, best first."""
+    found: list[MediaRange] = []
+    position, text = 0, text[:LONGEST]
+    while match := _RANGE.match(text, position):
+        position = match.end()
+        parameters: dict[str, str] = {}
+        while parameter := _PARAMETER.match(text, position):
+            position = parameter.end()
+            parameters.setdefault(parameter[1].lower(), parameter[2] if parameter[2] is not None else parameter[3])
+        found.append(_media_range(match[1].lower(), parameters))
+        comma = text.find(",", position)
+        if comma < 0:
+            break
+        position = comma + 1
+    return sorted((each for each in found if each.quality > 0), key=lambda each: -each.quality)
+
+
+def _media_range(media_type: str, parameters: dict[str, str]) -> MediaRange:
+    quality = parameters.get("q", "1")
+    weight = min(1.0, float(quality)) if re.fullmatch(r"[0-9]{0,3}\.?[0-9]{1,3}", quality) else 1.0
+    multipart = media_type == "multipart/related"
+    if multipart:
+        media_type = parameters.get("type", "*/*").lower() or "*/*"
+    return MediaRange(media_type, multipart, parameters.get("transfer-syntax", ""), weight)
+
+
+def json_type(ranges: list[MediaRange]) -> str:
+    """The media type of a JSON answer. Raises NotAcceptable."""
+    for wanted in ranges:
+        for media_type in ("application/dicom+json", "application/json"):
+            if not wanted.multipart and wanted.covers(media_type):
+                return media_type
+    raise NotAcceptable("This resource is sent as application/dicom+json.", field="Accept")

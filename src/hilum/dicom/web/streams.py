@@ -1,0 +1,84 @@
+"""Bytes of stored instances as answers: whole Part 10 files in a multipart, parts of data sets by range.
+
+Nothing of a study is held in memory but the piece of about 1 MiB that is being sent.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from hilum.archive.blobs import BlobStore
+from hilum.archive.retrieve import stream_instance
+from hilum.dicom.web.multipart import CHUNK, coalesced, end_of, new_boundary, part_head
+from hilum.dicom.web.problems import RangeNotSatisfiable
+from hilum.storage.retrieval import StoredInstance
+
+_RANGE = re.compile(r"\s*bytes\s*=\s*([0-9]{0,18})\s*-\s*([0-9]{0,18})\s*\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a part holds: its type, its pieces and, where it is known before, its length."""
+
+    content_type: str
+    pieces: Iterable[bytes]
+    length: int | None = None
+
+
+def multipart_response(contents: Iterable[Content], part_type: str, headers: dict[str, str]) -> Response:
+    """Send parts one after the other; the length goes ahead where every part knows its own."""
+    boundary = new_boundary()
+    headers = dict(headers)
+    if isinstance(contents, list) and all(content.length is not None for content in contents):
+        headers["content-length"] = str(_length(contents, boundary))
+    return StreamingResponse(
+        coalesced(_pieces(contents, boundary)),
+        headers=headers,
+        media_type=f'multipart/related; type="{part_type}"; boundary={boundary}',
+    )
+
+
+def _pieces(contents: Iterable[Content], boundary: str) -> Iterator[bytes]:
+    first = True
+    for content in contents:
+        yield part_head(boundary, content.content_type, first=first)
+        yield from content.pieces
+        first = False
+    yield end_of(boundary)
+
+
+def _length(contents: list[Content], boundary: str) -> int:
+    total = len(end_of(boundary))
+    for number, content in enumerate(contents):
+        total += len(part_head(boundary, content.content_type, first=number == 0)) + (content.length or 0)
+    return total
+
+
+def part10_pieces(blobs: BlobStore, row: StoredInstance) -> Iterator[bytes]:
+    """The Part 10 file of an instance; nothing is opened before the first piece is asked for."""
+    if row.object_length <= CHUNK:
+        yield blobs.get_range(row.object_key, row.object_offset, row.object_length)
+    else:
+        yield from stream_instance(blobs, row)
+
+
+def asked_range(request: Request, total: int) -> tuple[int, int] | None:
+    """Begin and end of the bytes a request asks for (RFC 9110 14.1.2); None for all. Raises RangeNotSatisfiable.
+
+    Several ranges, other units and malformed headers are answered with everything, as the RFC allows.
+    """
+    match = _RANGE.match(request.headers.get("range", ""))
+    if match is None or not (match[1] or match[2]):
+        return None
+    if not match[1]:
+        begin, end = max(0, total - int(match[2])), total
+    else:
+        begin, end = int(match[1]), min(total, int(match[2]) + 1 if match[2] else total)
+    if begin >= end:
+        raise RangeNotSatisfiable
+    return begin, end
