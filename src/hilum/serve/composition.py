@@ -27,7 +27,12 @@ def compose(routes: Sequence[BaseRoute], authenticator: Authenticator, configura
     def wrong_method(request: Request, error: Exception) -> Response:
         raise MethodNotAllowed
 
-    application = Starlette(routes=routes, exception_handlers={404: unrouted, 405: wrong_method})
+    def refused(request: Request, error: Exception) -> Response:
+        # Starlette would answer 500 itself before the gate sees why.
+        raise error
+
+    handlers = {404: unrouted, 405: wrong_method, Exception: refused}
+    application = Starlette(routes=routes, exception_handlers=handlers)
     return Gate(application, authenticator, configuration)
 
 

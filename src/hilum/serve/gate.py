@@ -23,6 +23,7 @@ from hilum.core.identifiers import new_id
 from hilum.serve.identity import Authenticator, Identified
 from hilum.settings import Configuration
 from hilum.telemetry import correlated, time_http
+from hilum.web.refusals import error_response, wants_page
 
 log = logging.getLogger(__name__)
 
@@ -115,15 +116,27 @@ class Gate:
             except HilumError as error:
                 if answered:
                     raise
-                await _refusal(scope, error, correlation)(scope, receive, answer)
+                await self._refusal(scope, error, correlation)(scope, receive, answer)
             except Exception as error:  # the edge where one request's defect must not end the process
                 log.error("a request failed", exc_info=error)
                 if answered:
                     raise
-                await _refusal(scope, HilumError("An internal error."), correlation, 500)(scope, receive, answer)
+                await self._refusal(scope, HilumError("An internal error."), correlation, 500)(scope, receive, answer)
             finally:
                 route = getattr(scope.get("route"), "path", None) or "unrouted"
                 time_http(str(route), status, time.perf_counter() - started)
+
+    def _refusal(self, scope: Scope, error: HilumError, correlation: str, status: int | None = None) -> Response:
+        """Answer a refusal as a page to a person's browser, else in the form of the door that was asked."""
+        refusal = _refusal(scope, error, correlation, status)
+        if door_of(scope["path"]) is not Door.PAGE or not wants_page(scope):
+            return refusal
+        facility = self._configuration.current.facility.name
+        page = error_response(scope, refusal.status_code, error.message, correlation, facility)
+        for name in ("www-authenticate", "retry-after"):
+            if name in refusal.headers:
+                page.headers[name] = refusal.headers[name]
+        return page
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
@@ -206,7 +219,7 @@ Answer = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 async def _ask_who(scope: Scope, receive: Receive, send: Send) -> None:
-    if door_of(scope["path"]) is Door.PAGE and "text/html" in Headers(scope=scope).get("accept", ""):
+    if door_of(scope["path"]) is Door.PAGE and wants_page(scope):
         query = scope["query_string"].decode("latin-1")
         wanted = scope["path"] + (f"?{query}" if query else "")
         target = "/auth/login" if wanted == "/" else f"/auth/login?next={quote(wanted, safe='')}"

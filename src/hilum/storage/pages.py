@@ -129,6 +129,12 @@ def person_of(connection: sa.Connection, patient_id: str) -> Person:
     return Person(patient, family, others)
 
 
+def person_in_scope(connection: sa.Connection, patient_id: str, scope: Scope) -> Person | None:
+    """Return the person that a patient row stands for, if it lies within the scope."""
+    query = sa.select(_patient.c.id).where(_patient.c.id == patient_id, patient_in_scope(scope, _patient.c.id))
+    return person_of(connection, patient_id) if connection.execute(query).scalar() else None
+
+
 def person_by_identifier(connection: sa.Connection, value: str, authority: str, scope: Scope) -> Person | None:
     """Return the one person within the scope who holds an identifier; none when several do."""
     identifier = tables.patient_identifier

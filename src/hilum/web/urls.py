@@ -10,6 +10,7 @@ PASSWORD = "/auth/password"  # noqa: S105 - a path
 WORKLIST = "/"
 WORKLIST_ROWS = "/worklist/rows"
 EXCEPTIONS = "/exceptions"
+LAUNCH = "/viewer/launch"
 
 
 def with_query(path: str, **parameters: str) -> str:
@@ -64,6 +65,16 @@ def discard_draft(report_id: str) -> str:
 
 def retract_report(report_id: str) -> str:
     return _report(report_id, "retract")
+
+
+def exception(exception_id: str) -> str:
+    """One entry alone, wherever in the list it stands."""
+    return with_query(EXCEPTIONS, item=exception_id)
+
+
+def patient_studies(patient_id: str) -> str:
+    """All studies of one person, by Hilum's own key: an identifier of the patient never stands in an address."""
+    return with_query(WORKLIST, status="all", patient=patient_id)
 
 
 def exception_verb(exception_id: str, verb: str) -> str:

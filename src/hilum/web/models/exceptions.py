@@ -28,7 +28,7 @@ class ExceptionRow:
     """One thing that waits for a person. `facts` are (name, value) pairs as they came in."""
 
     exception_id: str
-    kind: Literal["unmatched", "conflict", "dead-letter", "recovery"]
+    kind: Literal["unmatched", "conflict", "check", "dead-letter", "recovery"]
     title: str
     why: str
     since: datetime

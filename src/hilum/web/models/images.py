@@ -39,7 +39,12 @@ class ViewerInstance:
 
 @dataclass(frozen=True, slots=True)
 class ViewerSeries:
-    """`window` is None for colour, where windowing means nothing; `presets` answer keys 1 to 6."""
+    """`presets` answer keys 1 to 6.
+
+    `window` is the one all instances have by themselves, unless they say another. Where neither says one the server
+    fits it to the values, and `guess` is where dragging starts. Both are None for colour, which has no window.
+    `negative` is MONOCHROME1: the lowest value is white.
+    """
 
     series_instance_uid: str
     number: int
@@ -50,6 +55,8 @@ class ViewerSeries:
     window: Window | None = None
     presets: tuple[Window, ...] = ()
     edges: Edges | None = None
+    guess: Window | None = None
+    negative: bool = False
 
     @property
     def frame_count(self) -> int:

@@ -61,7 +61,10 @@ class ReportVersion:
 
 @dataclass(frozen=True, slots=True)
 class ReportPanel:
-    """The report beside the images, newest version first. `draft_by` names who is writing now."""
+    """The report beside the images, newest version first. `draft_by` names who is writing now.
+
+    `readable` tells whether this role may read reports at all: without it the versions are left out.
+    """
 
     report_id: str
     state: ReportState
@@ -74,6 +77,7 @@ class ReportPanel:
     may_addend: bool = False
     may_correct: bool = False
     may_retract: bool = False
+    readable: bool = True
     version: str = ""
 
 
@@ -105,6 +109,7 @@ class OrderPage:
     priors: tuple[Prior, ...] = ()
     beside: ViewerModel | None = None
     exception_href: str = ""
+    may_see_images: bool = True
 
     @property
     def image_count(self) -> int:
@@ -169,6 +174,7 @@ class EditorPage:
     may_sign_preliminary: bool = True
     signer: str = ""
     exception_href: str = ""
+    may_see_images: bool = True
 
     @property
     def image_count(self) -> int:

@@ -51,7 +51,7 @@ class WorklistRow:
 
 @dataclass(frozen=True, slots=True)
 class StatusCount:
-    """A status one can filter by, and how many rows the actor would see under it."""
+    """A status one can filter by, and how many rows the actor would see under it, counted up to a thousand."""
 
     key: str
     label: str
@@ -64,6 +64,7 @@ class WorklistFilter:
     modality: str = ""
     status: str = ""
     cursor: str = ""
+    patient: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,3 +83,4 @@ class WorklistPage:
     next_cursor: str = ""
     previous_cursor: str = ""
     refresh_seconds: int = 5
+    patient: Patient | None = None

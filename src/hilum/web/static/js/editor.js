@@ -121,6 +121,9 @@ function parse(html) {
 
 function showConflict(html) {
   conflict = true;
+  if (!parse(html).querySelector(".conflict")) {
+    return refuse("The draft was signed or discarded by someone else. Your text is kept in this tab");
+  }
   const place = form.querySelector("[data-conflict-place]");
   place.replaceChildren(parse(html));
   place.scrollIntoView({ block: "nearest" });

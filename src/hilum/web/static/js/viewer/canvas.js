@@ -56,7 +56,7 @@ export class Surface {
     }
     const copy = new ImageData(new Uint8ClampedArray(this.source.pixels.data), width, height);
     this.scratchContext.putImageData(
-      applyTable(copy, greyTable(bitmapWindow, look.window ?? bitmapWindow, look.inverted)), 0, 0);
+      applyTable(copy, greyTable(bitmapWindow, look.window ?? bitmapWindow, look.inverted, look.negative)), 0, 0);
     return this.scratch;
   }
 }

@@ -18,7 +18,7 @@ function pointer(viewer) {
     stage.focus({ preventScroll: true });
     stage.setPointerCapture(event.pointerId);
     const tool = { 1: "pan", 2: "zoom" }[event.button] ?? viewer.tool;
-    drag = { tool, x: event.clientX, y: event.clientY, window: viewer.window, index: viewer.index, last: event };
+    drag = { tool, x: event.clientX, y: event.clientY, window: viewer.windowToDrag, index: viewer.index, last: event };
     event.preventDefault();
   });
   stage.addEventListener("pointermove", (event) => {

@@ -16,9 +16,14 @@ export class Stack {
     return this.frames.length;
   }
 
-  // The window the image has by itself, or null for colour.
+  // Colour has no window at all.
+  get isGrey() {
+    return Boolean(this.series.window ?? this.series.guess);
+  }
+
+  // The window the image has by itself; null for colour, and where the server fits one to the values.
   ownWindow(index) {
-    return this.series.window && (this.frames[index].instance.window ?? this.series.window);
+    return this.frames[index].instance.window ?? this.series.window;
   }
 
   // `pixels` is how many the image's longer side covers on screen; never more are asked for than exist.

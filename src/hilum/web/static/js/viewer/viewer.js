@@ -65,7 +65,7 @@ export class Viewer {
 
   // null is the window each image has by itself.
   setWindow(window, settled = true) {
-    if (!this.stack.series.window) return;
+    if (!this.stack.isGrey) return;
     this.look.window = window;
     this.#showPreset();
     if (settled) this.#wantAndPaint();
@@ -137,6 +137,11 @@ export class Viewer {
     return this.look.window ?? this.stack.ownWindow(this.index);
   }
 
+  // Where a drag of the window starts; null for colour.
+  get windowToDrag() {
+    return this.window ?? this.stack.series.guess;
+  }
+
   // --- asking for frames and painting ------------------------------------------------------------------------
 
   #pixels(index) {
@@ -187,7 +192,7 @@ export class Viewer {
     if (!this.surface.resize()) return;
     const best = this.#best();
     const { instance } = this.stack.frames[this.index];
-    if (best) this.surface.draw(best.bitmap, best.window, instance, { ...this.look, window: this.window });
+    if (best) this.surface.draw(best.bitmap, best.window, instance, { ...this.look, window: this.window, negative: this.stack.series.negative });
     else this.surface.clear();
     this.stage.dataset.exact = String(Boolean(best?.exact));
     this.#tellState(best);
@@ -218,7 +223,7 @@ export class Viewer {
     words("series-text", `Series ${series.number}  ${series.description || series.modality}`);
     const within = instance.frames > 1 ? `frame ${frame.number}` : `image ${instance.number}`;
     words("frame-text", `${this.index + 1} of ${this.stack.length}  ${within}`);
-    words("window-text", windowText(this.window));
+    words("window-text", windowText(this.window) || (this.stack.isGrey ? "Fitted window" : ""));
     const scale = this.surface.fitScale(instance.columns, instance.rows) * this.look.zoom;
     words("zoom-text", `${Math.round((100 * scale) / (devicePixelRatio || 1))} %${this.look.inverted ? "  inverted" : ""}`);
     const scrubber = this.part("scrubber");
@@ -230,10 +235,11 @@ export class Viewer {
 
   #fillPresets() {
     const select = this.part("preset");
-    const { presets, window } = this.stack.series;
-    select.disabled = !window;
+    const { presets } = this.stack.series;
+    const grey = this.stack.isGrey;
+    select.disabled = !grey;
     select.replaceChildren(
-      new Option(window ? "0  As acquired" : "Colour", ""),
+      new Option(grey ? "0  As acquired" : "Colour", ""),
       ...presets.map((preset, place) => new Option(`${place + 1}  ${preset.label}`, windowKey(preset))),
     );
     select.append(Object.assign(new Option("Own window", "own"), { hidden: true }));

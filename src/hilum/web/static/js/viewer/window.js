@@ -5,13 +5,16 @@ export const sameWindow = (a, b) => a === b || (!!a && !!b && a.center === b.cen
 export const windowKey = (window) => (window ? `${window.center},${window.width}` : "");
 
 // 256 entries: the grey of `from` → the grey of `to`, inverted if asked. Exact inside the range that `from` kept.
-export function greyTable(from, to, inverted) {
+// A negative image (MONOCHROME1) comes with its greys turned over after windowing.
+export function greyTable(from, to, inverted, negative = false) {
   const table = new Uint8ClampedArray(256);
   const moved = from && to && !sameWindow(from, to);
   for (let grey = 0; grey < 256; grey += 1) {
     let value = grey / 255;
+    if (negative) value = 1 - value;
     if (moved) value = (from.center + (value - 0.5) * from.width - to.center) / to.width + 0.5;
     value = Math.min(Math.max(value, 0), 1);
+    if (negative) value = 1 - value;
     table[grey] = 255 * (inverted ? 1 - value : value);
   }
   return table;

@@ -1,0 +1,76 @@
+"""`/viewer/launch`: how others open images here (IHE RAD TF-2 4.106, Invoke Image Display), by redirect.
+
+What is unknown and what the asker may not see are answered alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from hilum.core.actor import Actor
+from hilum.core.errors import InvalidInput, MissingField, NotFound
+from hilum.core.scope import Scope
+from hilum.security.policy import Action, require, scope_for
+from hilum.storage.chain import order_by_accession
+from hilum.storage.pages import order_of_study_uid, person_by_identifier, study_shown
+from hilum.web import urls
+from hilum.web.order_pages import NOT_HERE
+from hilum.web.pages import Pages, see_other
+
+MAXIMUM_LENGTH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """The handler of launch links."""
+
+    pages: Pages
+
+    def routes(self) -> list[Route]:
+        """The paths of this subject."""
+        return [Route(urls.LAUNCH, self.launch, methods=["GET"])]
+
+    def launch(self, request: Request) -> Response:
+        """Send the asker to the page of the study, or to the list of the patient's studies."""
+        actor: Actor = request.state.actor
+        require(actor, Action.READ_ORDER)
+        scope = scope_for(actor, Action.READ_ORDER)
+        query = {name: value.strip()[:MAXIMUM_LENGTH] for name, value in request.query_params.items()}
+        with self.pages.store.read() as connection:
+            match query.get("requestType", ""):
+                case "STUDY":
+                    return see_other(_study(connection, query, scope))
+                case "PATIENT":
+                    return see_other(_patient(connection, query, scope))
+        raise InvalidInput("requestType is STUDY or PATIENT.", field="requestType")
+
+
+def _study(connection: Any, query: dict[str, str], scope: Scope) -> str:
+    """The page of a study by its UID (the first, where several are named) or its accession number."""
+    uid = query.get("studyUID", "").split(",")[0].split("\\")[0]
+    accession = query.get("accessionNumber", "").split("^")[0]
+    if not uid and not accession:
+        raise MissingField("Name the study by studyUID or accessionNumber.", field="studyUID")
+    order = order_of_study_uid(connection, uid, scope) if uid else order_by_accession(connection, accession, scope)
+    if order is not None:
+        return urls.order(order.id)
+    if uid and study_shown(connection, uid, scope) is not None:
+        return urls.study(uid)
+    raise NotFound(NOT_HERE)
+
+
+def _patient(connection: Any, query: dict[str, str], scope: Scope) -> str:
+    """The studies of a patient named as HL7 CX (`ID^^^AUTHORITY`) or by the identifier alone."""
+    value, *rest = query.get("patientID", "").split("^")
+    if not value:
+        raise MissingField("Name the patient by patientID.", field="patientID")
+    authority = rest[2].split("&")[0] if len(rest) > 2 else ""
+    person = person_by_identifier(connection, value, authority, scope)
+    if person is None:
+        raise NotFound(NOT_HERE)
+    return urls.patient_studies(person.patient.id)
