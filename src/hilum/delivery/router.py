@@ -67,6 +67,8 @@ class Router:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(timeout)
+        else:
+            self._give_back()
 
     def route_once(self) -> Routed:
         """Route one batch now."""

@@ -99,26 +99,45 @@ def waiting_lanes(
         .group_by(_delivery.c.lane_id)
         .subquery()
     )
-    query = sa.select(_lane, page.c.depth, page.c.oldest_at).join(page, page.c.lane_id == _lane.c.id)
+    head = _delivery.alias("head")
+    query = (
+        sa.select(
+            _lane,
+            page.c.depth,
+            page.c.oldest_at,
+            head.c.id.label("head"),
+            head.c.state.label("head_state"),
+            head.c.reason,
+        )
+        .join(page, page.c.lane_id == _lane.c.id)
+        .join(head, head.c.id == _head_of(_lane.c.id))
+    )
     if destination:
         query = query.where(_lane.c.destination == destination)
-    rows = connection.execute(query.order_by(_lane.c.id).limit(min(limit, MAX_PAGE))).all()
-    return [_waiting_lane(connection, row) for row in rows]
+    # One statement, so that the list is of one moment while workers go on.
+    rows = connection.execute(query.order_by(_lane.c.id).limit(min(limit, MAX_PAGE)))
+    return [
+        WaitingLane(
+            row.destination, row.id, row.depth, row.oldest_at, _shown_state(row), row.reason, row.ready_at, row.head
+        )
+        for row in rows
+    ]
 
 
-def _waiting_lane(connection: sa.Connection, row: sa.Row[Any]) -> WaitingLane:
-    """Add the reason of what holds the lane up: its dead letter, else its head."""
-    query = sa.select(_delivery.c.id, _delivery.c.state, _delivery.c.reason)
-    held = query.where(_delivery.c.lane_id == row.id).order_by(_delivery.c.position, _delivery.c.id).limit(1)
-    found = [connection.execute(held.where(_delivery.c.state.in_(states))).first() for states in (("dead",), UNSENT)]
-    head = next((item for item in found if item is not None), None)
-    state = row.state
-    if head is None:
-        head = connection.execute(held.where(_delivery.c.state == "parked")).one()
-        state = "set-aside" if state != "parked" else state
-    elif state in ("open", "retrying") and head.state == "sending":
-        state = "sending"
-    return WaitingLane(row.destination, row.id, row.depth, row.oldest_at, state, head.reason, row.ready_at, head.id)
+def _head_of(lane_id: sa.ColumnElement[str]) -> sa.ScalarSelect[str]:
+    """What holds a lane up: its dead letter, else its first delivery that is not set aside, else the first that is."""
+    one = _delivery.alias("one")
+    rank = sa.case((one.c.state == "dead", 0), (one.c.state == "parked", 2), else_=1)
+    query = sa.select(one.c.id).where(one.c.lane_id == lane_id, one.c.state.in_(HELD))
+    return query.order_by(rank, one.c.position, one.c.id).limit(1).correlate(_lane).scalar_subquery()
+
+
+def _shown_state(row: sa.Row[Any]) -> str:
+    if row.head_state == "parked" and row.state != "parked":
+        return "set-aside"
+    if row.head_state == "sending" and row.state in ("open", "retrying"):
+        return "sending"
+    return str(row.state)
 
 
 @dataclass(frozen=True, slots=True)
