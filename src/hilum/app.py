@@ -109,7 +109,8 @@ class Application:
 
     def http(self) -> ASGIApp:
         """Everything that answers HTTP, behind the one gate."""
-        from hilum import dicom, fhir, web
+        from hilum import fhir, web
+        from hilum.dicom import web as dicomweb
         from hilum.fhir import cds_hooks
         from hilum.serve import health
         from hilum.serve.composition import compose
@@ -122,7 +123,7 @@ class Application:
         routes = [
             *health.routes(self.store),
             *SignIn(self.store, self.configuration, self.keyring, view).routes(),
-            *dicom.web.routes(self.store, self.configuration, self.read_log, self.ingest, self.blobs),
+            *dicomweb.routes(self.store, self.configuration, self.read_log, self.ingest, self.blobs),
             *fhir.routes(self.store, self.configuration, self.read_log),
             *cds_hooks.routes(self.store, self.configuration),
             *web.routes(self.store, self.configuration, self.read_log, view),
@@ -195,11 +196,11 @@ def _run_dicom(application: Application, descriptor: int | None) -> None:
 
 def _run_hl7(application: Application, descriptor: int | None) -> None:
     from hilum.hl7.door import Hl7Door
-    from hilum.serve.roles import run_until_stopped
+    from hilum.serve.roles import run_listening
 
-    door = Hl7Door(application.store, application.configuration, ssl=application.context(application.settings.hl7))
-    door.start()
-    run_until_stopped(door.address, door)
+    run_listening(
+        Hl7Door(application.store, application.configuration, ssl=application.context(application.settings.hl7))
+    )
 
 
 def _run_worker(application: Application, descriptor: int | None) -> None:

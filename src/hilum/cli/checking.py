@@ -26,7 +26,7 @@ def findings(application: Application) -> Iterator[Finding]:
     """Go through configuration, keys, database and archive of a home; yield what stands out."""
     settings = application.settings
     yield from _doors(settings)
-    yield from _routes(settings)
+    yield from _routes(application)
     yield from _database(application)
     yield from _archive(application)
 
@@ -55,13 +55,11 @@ def _certificate_files(name: str, door: Door, settings: Settings) -> Iterator[Fi
             yield Finding("fault", f"[{name}] names {path}, which cannot be read; `hilum tls init` makes certificates.")
 
 
-def _routes(settings: Settings) -> Iterator[Finding]:
-    from hilum.delivery.rules import compile_routes
+def _routes(application: Application) -> Iterator[Finding]:
+    from hilum.delivery.check import check_delivery
 
-    try:
-        compile_routes(settings)
-    except HilumError as error:
-        yield Finding("fault", error.message)
+    for text in check_delivery(application.settings, application.senders().keys()):
+        yield Finding("fault", text)
 
 
 def _database(application: Application) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hilum.cli import access, demo, operate, running
+from hilum.cli import access, demo, operate, queue, running, trail
 
 cli = typer.Typer(
     name="hilum",
@@ -37,7 +37,7 @@ cli.add_typer(access.users, name="user")
 cli.add_typer(access.tls, name="tls")
 cli.command("check")(operate.check)
 cli.command("trace")(operate.trace)
-cli.add_typer(operate.queue, name="queue")
+cli.add_typer(queue.queue, name="queue")
 cli.add_typer(operate.messages, name="messages")
-cli.add_typer(operate.audit, name="audit")
-cli.command("reindex")(operate.reindex)
+cli.add_typer(trail.audit, name="audit")
+cli.command("reindex")(trail.reindex)

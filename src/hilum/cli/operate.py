@@ -17,9 +17,7 @@ from hilum.core.scope import EVERYTHING
 from hilum.security.audit import Read, record_read
 from hilum.security.policy import Action
 
-queue = typer.Typer(help="What waits to leave.", no_args_is_help=True)
 messages = typer.Typer(help="The journal of inbound messages.", no_args_is_help=True)
-audit = typer.Typer(help="The audit trail.", no_args_is_help=True)
 
 HomeOption = Annotated[Path | None, typer.Option("--home", help="The folder of configuration, database and archive.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -38,6 +38,34 @@ def run_until_stopped(address: str, part: Drained) -> None:
     part.drain(DRAIN_SECONDS)
 
 
+class Listening(Protocol):
+    """A door on an event loop."""
+
+    async def start(self) -> tuple[str, int]:
+        """Listen; return host and port."""
+        ...
+
+    async def drain(self, grace: float) -> object:
+        """Stop accepting, finish what is in hand within `grace` seconds, close."""
+        ...
+
+
+def run_listening(door: Listening) -> None:
+    """Run a door on an event loop of its own until SIGTERM or SIGINT, then drain it."""
+
+    async def run() -> None:
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, stop.set)
+        host, port = await door.start()
+        say_ready(f"{host}:{port}")
+        _watch_parent(lambda: loop.call_soon_threadsafe(stop.set))
+        await stop.wait()
+        await door.drain(DRAIN_SECONDS)
+
+    asyncio.run(run())
+
+
 def serve_http(app: ASGIApp, listening: socket.socket, context: ssl.SSLContext | None, address: str) -> None:
     """Answer HTTP on a bound socket until SIGTERM, then finish the requests in hand."""
     config = uvicorn.Config(
