@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from hilum.core.actor import Actor
-from hilum.core.errors import Conflict, HilumError, OutOfSpace, Unavailable
+from hilum.core.errors import HilumError, OutOfSpace, Unavailable
 from hilum.storage.unit_of_work import AuditWriter, UnitOfWork
 from hilum.telemetry import observe_batch
 
@@ -49,24 +49,29 @@ class Committer:
         self._lock = os.open(lock_path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600) if lock_path else None
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._closed = False
+        self._closing = threading.Lock()
         self._thread = threading.Thread(target=self._loop, name="committer", daemon=True)
         self._thread.start()
 
     def put(self, job: Job) -> Future[Any]:
         """Queue a verb."""
-        if self._closed:
-            raise Unavailable("The store is closing.")
-        self._jobs.put(job)
+        # A job put after the end of the queue would wait for ever.
+        with self._closing:
+            if self._closed:
+                raise Unavailable("The store is closing.")
+            self._jobs.put(job)
         return job.future
 
     def close(self) -> None:
         """Commit what is queued and stop."""
-        if not self._closed:
+        with self._closing:
+            if self._closed:
+                return
             self._closed = True
             self._jobs.put(None)
-            self._thread.join()
-            if self._lock is not None:
-                os.close(self._lock)
+        self._thread.join()
+        if self._lock is not None:
+            os.close(self._lock)
 
     def _loop(self) -> None:
         with self._engine.connect() as connection:
@@ -126,15 +131,10 @@ class Committer:
 
     def _run(self, uow: UnitOfWork, job: Job) -> tuple[Any, BaseException | None]:
         try:
-            return uow.attempt(lambda: job.verb(uow, job.command, job.actor)), None
+            return uow.attempt_decided(lambda: job.verb(uow, job.command, job.actor)), None
         except HilumError as error:
             uow.refuse(job.actor, getattr(job.verb, "__name__", "verb"), error)
             return None, error
-        except sa.exc.IntegrityError as error:
-            refusal = Conflict("The change contradicts what is stored.")
-            refusal.__cause__ = error
-            uow.refuse(job.actor, getattr(job.verb, "__name__", "verb"), refusal)
-            return None, refusal
         except sa.exc.DatabaseError:
             raise
         except Exception as error:  # noqa: BLE001  # handed to the caller

@@ -23,7 +23,7 @@ from typing import Any, Protocol, TypeVar
 import sqlalchemy as sa
 
 from hilum.core.actor import Actor
-from hilum.core.errors import Conflict, HilumError, Unavailable
+from hilum.core.errors import HilumError, Unavailable
 from hilum.core.identifiers import new_id
 from hilum.storage.committer import Committer, Job
 from hilum.storage.unit_of_work import AuditWriter, Signer, UnitOfWork
@@ -123,13 +123,11 @@ class Store:
             writer = self._local.writer = self._new_writer()
         for attempt in range(1, TRIES + 1):
             try:
-                return self._once(verb, command, actor, writer)
+                return self._once(verb, command, actor, writer, is_retried=attempt < TRIES)
             except sa.exc.DBAPIError as error:
                 # Whether a failed COMMIT reached the disk is not known, so its audit numbers must not be given again.
                 writer = self._local.writer = self._new_writer()
                 state = getattr(error.orig, "sqlstate", None) or ""
-                if state == "23505" and attempt == TRIES:
-                    raise Conflict("Another message claimed the same identifier at the same moment.") from error
                 if state in RETRIED_SQLSTATES and attempt < TRIES:
                     time.sleep(secrets.randbelow(1 + 4 * attempt) / 1000)
                     continue
@@ -137,13 +135,15 @@ class Store:
                 raise Unavailable("The database did not take the change.") from error
         raise AssertionError("unreachable")
 
-    def _once(self, verb: Verb[Command, Result], command: Command, actor: Actor, writer: AuditWriter) -> Result:
+    def _once(
+        self, verb: Verb[Command, Result], command: Command, actor: Actor, writer: AuditWriter, *, is_retried: bool
+    ) -> Result:
         refusal: HilumError | None = None
         result: Result | None = None
         with self.engine.connect() as connection, connection.begin():
-            uow = UnitOfWork(connection, self.clock(), writer)
+            uow = UnitOfWork(connection, self.clock(), writer, is_retried=is_retried)
             try:
-                result = uow.attempt(lambda: verb(uow, command, actor))
+                result = uow.attempt_decided(lambda: verb(uow, command, actor))
             except HilumError as error:
                 refusal = error
                 uow.refuse(actor, _name(verb), error)

@@ -5,6 +5,7 @@ A verb may be run again after a conflict, so everything it does goes through her
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -49,9 +50,13 @@ class AuditWriter:
 class UnitOfWork:
     """One transaction. `now` is UTC and the same for everything in it."""
 
-    def __init__(self, connection: sa.Connection, now: datetime, writer: AuditWriter) -> None:
+    def __init__(
+        self, connection: sa.Connection, now: datetime, writer: AuditWriter, *, is_retried: bool = False
+    ) -> None:
         self.connection = connection
         self.now = now
+        # Whether the whole transaction is run again when it meets another one.
+        self.is_retried = is_retried
         self._writer = writer
         self._events: list[dict[str, Any]] = []
         self._audit: list[dict[str, Any]] = []
@@ -120,6 +125,13 @@ class UnitOfWork:
         """Tell whether verbs commit concurrently, so that rows have to be locked."""
         return self.connection.dialect.name == "postgresql"
 
+    def lock_keys(self, *keys: str) -> None:
+        """Wait until no other verb works with these keys: for things of which there is no row yet to lock."""
+        if self.on_postgresql:
+            hashes = {hashlib.blake2b(key.encode(), digest_size=8).digest() for key in keys}
+            for number in sorted(int.from_bytes(digest, "big", signed=True) for digest in hashes):
+                self.connection.execute(sa.select(sa.func.pg_advisory_xact_lock(number)))
+
     def next_number(self, name: str, count: int = 1) -> int:
         """Take the next `count` numbers of a counter and return the last; numbers of refused verbs are given again."""
         counter = tables.counter
@@ -172,13 +184,13 @@ class UnitOfWork:
             "writer": self._writer.name,
             "sequence": self._writer.committed + len(self._audit) + 1,
             "at": self.now,
-            "actor": actor.name[:200],
+            "actor": _storable(actor.name[:200]),
             "role": actor.role.value,
             "door": actor.door.value,
-            "address": actor.address,
+            "address": _storable(actor.address),
             "action": action,
             "outcome": outcome,
-            "reason": reason,
+            "reason": _storable(reason),
             "purpose": actor.purpose,
             "patient_id": patient_id,
             "order_id": order_id,
@@ -197,22 +209,25 @@ class UnitOfWork:
             self.rewind(marks)
             raise
 
+    def attempt_decided(self, verb: Callable[[], Result]) -> Result:
+        """Run a part of a verb as `attempt` does; what the database refuses for good becomes a `HilumError`."""
+        try:
+            return self.attempt(verb)
+        except sa.exc.IntegrityError as error:
+            if self.is_retried:
+                raise
+            raise Conflict("The change contradicts what is stored.") from error
+        except sa.exc.DataError as error:
+            raise InvalidInput("A value does not fit its field.") from error
+
     def attempt_inner(self, verb: Callable[[], Result]) -> Result:
         """Run a verb inside another one: everything that goes wrong in it becomes a `HilumError` after its undoing.
 
         What concerns the whole transaction (a lost connection, a deadlock) goes on, so that `store.run` can try again.
         """
         try:
-            return self.attempt(verb)
-        except HilumError:
-            raise
-        except sa.exc.IntegrityError as error:
-            if self.on_postgresql:
-                raise
-            raise Conflict("The change contradicts what is stored.") from error
-        except sa.exc.DataError as error:
-            raise InvalidInput("A value is longer than its field.") from error
-        except sa.exc.DatabaseError:
+            return self.attempt_decided(verb)
+        except (HilumError, sa.exc.DatabaseError):
             raise
         except Exception as error:  # the edge where a defect in one message must not stop the sender's next ones
             log.error("a verb failed", exc_info=error)
@@ -243,3 +258,8 @@ class UnitOfWork:
         self._events.clear()
         self._audit.clear()
         return written
+
+
+def _storable(text: str) -> str:
+    """Return text as every database hands it back: what it would change in an audit row would break the row's MAC."""
+    return text.replace("\x00", "").encode("utf-8", "replace").decode()
