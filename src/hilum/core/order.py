@@ -10,6 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from hilum.core.actor import Identifier
+from hilum.core.text import fold
 
 
 class OrderStatus(StrEnum):
@@ -56,7 +57,10 @@ ORDER_TRANSITIONS: dict[OrderStatus, frozenset[OrderStatus]] = {
     # An extra acquisition after completion starts the exam again; it ends as it ended before.
     OrderStatus.COMPLETED: frozenset({OrderStatus.SCHEDULED, OrderStatus.IN_PROGRESS, OrderStatus.PARTIAL}),
     OrderStatus.CANCELLED: frozenset(),
-    OrderStatus.DISCONTINUED: frozenset({OrderStatus.SCHEDULED}),
+    # Broken off at the modality and done again; an order that was withdrawn stays as it is.
+    OrderStatus.DISCONTINUED: frozenset(
+        {OrderStatus.SCHEDULED, OrderStatus.IN_PROGRESS, OrderStatus.PARTIAL, OrderStatus.COMPLETED}
+    ),
 }
 
 # ORC-5, HL7 table 0038 (IHE RAD-3). "A": some, but not all, results available.
@@ -99,6 +103,13 @@ class Code:
     value: str
     scheme: str = ""
     meaning: str = ""
+
+
+def same_procedure(one: Code, other: Code) -> bool:
+    """Tell whether two codes name one procedure: by their values, or by their words where one of them has no value."""
+    if one.value and other.value:
+        return one.value == other.value
+    return fold(one.meaning) == fold(other.meaning)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +157,10 @@ class ScheduledStep:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An imaging order at one revision, keyed to the outside by accession, placer and filler numbers."""
+    """An imaging order at one revision, keyed to the outside by accession, placer and filler numbers.
+
+    `withdrawn` once it was cancelled or discontinued by whoever may do so: exams then no longer change its status.
+    """
 
     id: str
     patient_id: str
@@ -172,6 +186,7 @@ class Order:
     visit_number: str = ""
     patient_class: str = ""
     scheduled_at: datetime | None = None
+    withdrawn: bool = False
     revision: int = 1
 
 

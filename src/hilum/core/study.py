@@ -60,6 +60,7 @@ class ExceptionKind(StrEnum):
     IMAGES_WITHOUT_ORDER = "images-without-order"
     IMAGES_OF_ANOTHER_PATIENT = "images-of-another-patient"
     IMAGES_OF_UNKNOWN_PATIENT = "images-of-unknown-patient"
+    IMAGES_WITH_OTHER_NUMBERS = "images-with-other-numbers"
     IMAGES_AFTER_CANCELLATION = "images-after-cancellation"
     INSTANCE_WITH_OTHER_BYTES = "instance-with-other-bytes"
     WRONG_WORKLIST_ENTRY = "wrong-worklist-entry"

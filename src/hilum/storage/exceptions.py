@@ -53,6 +53,7 @@ class Exceptions:
         same = sa.select(_item.c.id).where(
             _item.c.kind == kind.value,
             _item.c.resolved_at.is_(None),
+            _same(_item.c.patient_id, patient_id),
             _same(_item.c.order_id, order_id),
             _same(_item.c.study_id, study_id),
             _same(_item.c.message_id, message_id),

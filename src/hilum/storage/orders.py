@@ -58,6 +58,7 @@ def order_from_row(row: sa.Row[Any]) -> Order:
         visit_number=row.visit_number,
         patient_class=row.patient_class,
         scheduled_at=row.scheduled_at,
+        withdrawn=row.withdrawn,
         revision=row.revision,
     )
 
@@ -132,6 +133,10 @@ class Orders:
         self._db.execute(_physician.delete().where(_physician.c.order_id == order.id))
         self._relate_physicians(order)
         refresh_unread(self._uow, order.id)
+
+    def withdraw(self, order_id: str) -> None:
+        """Store that whoever may do so ended the order, so that no exam opens it again."""
+        self._db.execute(_order.update().where(_order.c.id == order_id).values(withdrawn=True))
 
     def set_status(self, order_id: str, status: OrderStatus) -> None:
         """Store a changed status."""
@@ -266,6 +271,7 @@ def _columns(order: Order) -> dict[str, Any]:
         "sender": order.sender,
         "placed_at": order.placed_at,
         "scheduled_at": order.scheduled_at,
+        "withdrawn": order.withdrawn,
         "revision": order.revision,
     }
 

@@ -63,11 +63,25 @@ class Patients:
 
     def find(self, identifier: Identifier) -> Patient | None:
         """Return the surviving patient who holds an identifier."""
+        holder = self.holder(identifier)
+        return holder if holder is None or holder.merged_into is None else self.survivor(holder.id)
+
+    def holder(self, identifier: Identifier) -> Patient | None:
+        """Return the patient whose own identifier it is, also one that was merged away."""
         query = sa.select(_identifier.c.patient_id).where(
             _identifier.c.value == identifier.value, _identifier.c.authority == identifier.authority
         )
         patient_id = self._db.execute(query).scalar()
-        return None if patient_id is None else self.survivor(patient_id)
+        return None if patient_id is None else self.get(patient_id)
+
+    def merged_into(self, patient_id: str) -> list[str]:
+        """Return whom a patient was merged into, one after the other up to the survivor."""
+        above: list[str] = []
+        patient = self.get(patient_id)
+        while patient.merged_into is not None:
+            above.append(patient.merged_into)
+            patient = self.get(patient.merged_into)
+        return above
 
     def holders(self, value: str) -> list[Patient]:
         """Return the surviving patients who hold `value` under any issuer."""
@@ -81,12 +95,15 @@ class Patients:
         return [self.get(patient_id) for patient_id in self._db.execute(query).scalars().all()]
 
     def lock(self, *patient_ids: str | None) -> None:
-        """Lock patients in id order until the commit: the patient is what serialises concurrent verbs."""
+        """Lock patients in id order until the commit: the patient is what serialises concurrent verbs.
+
+        What was read before the lock may be out of date: read again what is decided on. Rows that merely refer to the
+        patient may be added meanwhile (FOR NO KEY UPDATE).
+        """
         if self._uow.on_postgresql:
             wanted = sorted({patient_id for patient_id in patient_ids if patient_id})
-            self._db.execute(
-                sa.select(_patient.c.id).where(_patient.c.id.in_(wanted)).order_by(_patient.c.id).with_for_update()
-            )
+            query = sa.select(_patient.c.id).where(_patient.c.id.in_(wanted)).order_by(_patient.c.id)
+            self._db.execute(query.with_for_update(key_share=True))
 
     def add(
         self, demographics: Demographics, identifiers: Sequence[PatientIdentifier], demographics_at: datetime | None

@@ -96,6 +96,11 @@ class Reports:
         """Return the report of an order for one who only looks at it."""
         return load_report(self._db, _report.c.order_id == order_id)
 
+    def status_of(self, order_id: str) -> ReportStatus | None:
+        """Return where the report of an order stands, without locking it."""
+        status = self._db.execute(sa.select(_report.c.status).where(_report.c.order_id == order_id)).scalar()
+        return None if status is None else ReportStatus(status)
+
     def add(self, order_id: str, patient_id: str) -> Report:
         """Begin the report of an order; version 0 says that nothing is signed yet."""
         report_id = self._uow.new_id()

@@ -48,17 +48,18 @@ class Studies:
         self._uow = uow
         self._db = uow.connection
 
-    def get(self, study_id: str) -> Study:
-        """Return a study by its id."""
-        return study_from_row(self._db.execute(sa.select(_study).where(_study.c.id == study_id)).one())
+    def get(self, study_id: str, *, lock: bool = False) -> Study:
+        """Return a study by its id, locked until the commit where asked for."""
+        query = sa.select(_study).where(_study.c.id == study_id)
+        return study_from_row(self._db.execute(query.with_for_update() if lock else query).one())
 
-    def find(self, study_instance_uid: str, patient_identifier: str) -> Study | None:
-        """Return the study of a UID for the patient whom the images name, locked until the commit."""
+    def find(self, study_instance_uid: str, patient_identifier: str) -> tuple[Study, sa.Row[Any]] | None:
+        """Return the study of a UID for the patient whom the images name, with its row, locked until the commit."""
         query = sa.select(_study).where(
             _study.c.study_instance_uid == study_instance_uid, _study.c.patient_identifier == patient_identifier
         )
         row = self._db.execute(query.with_for_update()).one_or_none()
-        return None if row is None else study_from_row(row)
+        return None if row is None else (study_from_row(row), row)
 
     def row(self, study_id: str) -> Mapping[str, Any]:
         """Return all that the images themselves say of a study."""
@@ -73,25 +74,28 @@ class Studies:
         return self._many(_study.c.patient_id.in_(patient_ids))
 
     def unmatched(self, accession_number: str, study_instance_uid: str) -> list[Study]:
-        """Return studies without an order that name this accession number or study."""
+        """Return unverified studies without an order that name this accession number or study."""
         named = _study.c.study_instance_uid == study_instance_uid
         if accession_number:
             named = sa.or_(named, _study.c.accession_number == accession_number)
-        return self._many(_study.c.order_id.is_(None), named)
+        unverified = _study.c.match_state == MatchState.UNVERIFIED.value
+        return self._many(_study.c.order_id.is_(None), unverified, named)
 
     def series_of(self, study_ids: Sequence[str]) -> list[sa.Row[Any]]:
         """Return the series of studies: (id, study_id, series_instance_uid, withheld)."""
         columns = (_series.c.id, _series.c.study_id, _series.c.series_instance_uid, _series.c.withheld)
         return list(self._db.execute(sa.select(*columns).where(_series.c.study_id.in_(study_ids))))
 
+    def holds_series(self, study_id: str, series_instance_uid: str) -> bool:
+        """Tell whether a series of a study is known."""
+        query = sa.select(_series.c.id).where(
+            _series.c.series_instance_uid == series_instance_uid, _series.c.study_id == study_id
+        )
+        return self._db.execute(query).scalar() is not None
+
     def withhold_series(self, series_ids: Sequence[str], withheld: bool) -> None:
         """Store whether series are kept from sight."""
         self._db.execute(_series.update().where(_series.c.id.in_(series_ids)).values(withheld=withheld))
-
-    def quiet_since(self, moment: Any, limit: int = 100) -> list[Study]:
-        """Return studies that are not complete and have received nothing since `moment`."""
-        query = sa.select(_study).where(_study.c.completed_at.is_(None), _study.c.last_received_at < moment)
-        return [study_from_row(row) for row in self._db.execute(query.order_by(_study.c.id).limit(limit))]
 
     def instance(self, sop_instance_uid: str) -> list[sa.Row[Any]]:
         """Return what is stored under a SOP Instance UID: (id, digest, study_id, beside)."""

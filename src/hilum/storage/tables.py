@@ -99,6 +99,8 @@ imaging_order = sa.Table(
     sa.Column("sender", PlainText, nullable=False),
     sa.Column("placed_at", UtcDateTime, nullable=False),
     sa.Column("scheduled_at", UtcDateTime),
+    # Cancelled or discontinued by whoever may do so: no exam opens it again.
+    sa.Column("withdrawn", sa.Boolean, nullable=False),
     # Since when the exam waits to be read: set and cleared by `storage.unread` alone.
     sa.Column("unread_since", UtcDateTime),
     sa.Column("updated_at", UtcDateTime, nullable=False),
@@ -276,6 +278,14 @@ instance = sa.Table(
     sa.Column("received_at", UtcDateTime, nullable=False),
     sa.Column("peer", PlainText, nullable=False),
     sa.UniqueConstraint("sop_instance_uid", "digest"),
+)
+# One instance of a UID is the image, whoever sends at the same moment.
+sa.Index(
+    "uq_instance_shown",
+    instance.c.sop_instance_uid,
+    unique=True,
+    sqlite_where=sa.text("NOT beside"),
+    postgresql_where=sa.text("NOT beside"),
 )
 
 report = sa.Table(

@@ -6,7 +6,7 @@ Source: PS3.4 F.7 (MPPS N-CREATE, N-SET), IHE RAD TF-2 4.6, 4.7; PS3.4 B.2 (Stor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -68,9 +68,8 @@ def start_exam(uow: UnitOfWork, command: ExamReport, actor: Actor) -> PerformedS
     if command.status is not PerformedStatus.IN_PROGRESS:
         raise IllegalTransition("A performed procedure step begins IN PROGRESS.", field="PerformedProcedureStepStatus")
     steps, mismatched = _scheduled(uow, command)
-    orders = {step.order_id: uow.orders.get(step.order_id) for step in steps}
+    orders = {order.id: order for order in _locked(uow, dict.fromkeys(step.order_id for step in steps))}
     patient_id = next((order.patient_id for order in orders.values()), None)
-    uow.patients.lock(*(order.patient_id for order in orders.values()))
     permit(uow, actor, Action.PERFORM_EXAM, patient_id=patient_id, order_id=next(iter(orders), None))
     performed = PerformedStep(
         id=uow.new_id(),
@@ -104,8 +103,7 @@ def update_exam(uow: UnitOfWork, command: ExamReport, actor: Actor) -> Performed
     if known.status is not PerformedStatus.IN_PROGRESS:
         # PS3.4 F.7.2.2.2, status 0110H
         raise IllegalTransition("The performed procedure step may no longer be updated.")
-    orders = [uow.orders.get(order_id) for order_id in known.order_ids]
-    uow.patients.lock(*(order.patient_id for order in orders))
+    orders = _locked(uow, known.order_ids)
     permit(uow, actor, Action.PERFORM_EXAM, patient_id=known.patient_id, order_id=next(iter(known.order_ids), None))
     ended = command.status is not PerformedStatus.IN_PROGRESS
     performed = replace(
@@ -153,7 +151,8 @@ def images_complete_exam(uow: UnitOfWork, order: Order, source: Source) -> None:
 def step_status(scheduled: ScheduledStep, performed: list[PerformedStep]) -> StepStatus:
     """Return where a scheduled step stands by what was performed for it.
 
-    A step taken by mistake (wrong worklist entry) was not performed: it goes back on the worklist.
+    A step taken by mistake (wrong worklist entry) was not performed: it goes back on the worklist, unless its order was
+    withdrawn.
     """
     real = [step for step in performed if not step.was_wrong_entry]
     if not real:
@@ -178,14 +177,18 @@ def order_status(steps: list[StepStatus]) -> OrderStatus:
 
 
 def _scheduled(uow: UnitOfWork, command: ExamReport) -> tuple[list[ScheduledStep], bool]:
-    """Return the scheduled steps that an exam performs, and whether any reference could not be followed."""
+    """Return the scheduled steps that an exam performs, and whether any reference could not be followed.
+
+    An exam is of one patient: where its references lead to several, none is followed.
+    """
     steps: dict[str, ScheduledStep] = {}
     missed = False
     for reference in command.references:
         found = _referenced(uow, reference, command.patient_identifier)
         missed |= not found
         steps |= {step.id: step for step in found}
-    return list(steps.values()), missed
+    persons = {uow.patients.survivor(uow.orders.get(step.order_id).patient_id).id for step in steps.values()}
+    return ([], True) if len(persons) > 1 else (list(steps.values()), missed)
 
 
 def _referenced(uow: UnitOfWork, reference: ScheduledReference, patient_identifier: str) -> list[ScheduledStep]:
@@ -194,10 +197,19 @@ def _referenced(uow: UnitOfWork, reference: ScheduledReference, patient_identifi
         order = uow.orders.by_accession(reference.accession_number)
     if order is None or (patient_identifier and not _holds(uow, order.patient_id, patient_identifier)):
         return []
+    if reference.accession_number not in ("", order.accession_number):
+        return []
     steps = uow.orders.steps(order.id)
     named = [step for step in steps if step.step_id == reference.step_id]
     # A modality that leaves out the step's ID means the only one there is.
     return named or (steps if len(steps) == 1 and not reference.step_id else [])
+
+
+def _locked(uow: UnitOfWork, order_ids: Iterable[str]) -> list[Order]:
+    """Return orders as they stand once their patients are locked."""
+    orders = [uow.orders.get(order_id) for order_id in order_ids]
+    uow.patients.lock(*(order.patient_id for order in orders))
+    return [uow.orders.get(order.id) for order in orders] if uow.on_postgresql else orders
 
 
 def _holds(uow: UnitOfWork, patient_id: str, value: str) -> bool:
@@ -210,10 +222,12 @@ def _derive(uow: UnitOfWork, order: Order, source: Source) -> None:
     statuses = []
     for step in uow.orders.steps(order.id):
         status = step_status(step, uow.exams.of_scheduled(step.id))
+        if order.withdrawn and status in WORKLIST_STATUSES:
+            status = StepStatus.CANCELLED if order.status is OrderStatus.CANCELLED else StepStatus.DISCONTINUED
         if status is not step.status:
             uow.orders.set_step_status(step.id, status)
         statuses.append(status)
-    if order.status in (OrderStatus.CANCELLED, OrderStatus.DISCONTINUED):
+    if order.withdrawn:
         if any(status not in STEP_ENDED for status in statuses) or StepStatus.COMPLETED in statuses:
             uow.exceptions.add(
                 ExceptionKind.IMAGES_AFTER_CANCELLATION,

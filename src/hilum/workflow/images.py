@@ -13,15 +13,21 @@ from typing import Any
 
 from hilum.core.actor import Actor
 from hilum.core.event import EventName
-from hilum.core.order import OrderStatus
-from hilum.core.report import AUTHORITATIVE
+from hilum.core.order import Order, OrderStatus
 from hilum.core.study import ExceptionKind, MatchState, Study
 from hilum.core.text import fold
 from hilum.security.guard import permit
 from hilum.security.policy import Action
 from hilum.storage.unit_of_work import UnitOfWork
 from hilum.workflow.acquisition import images_complete_exam, images_prove_exam
-from hilum.workflow.matching import PatientOnImages, find_match
+from hilum.workflow.matching import (
+    PatientOnImages,
+    contradict,
+    find_match,
+    note_lateness,
+    patient_of_study,
+    study_keys,
+)
 from hilum.workflow.source import Source
 
 
@@ -44,6 +50,14 @@ class RecordInstance:
     step_id: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class CompleteStudy:
+    """A study that has received nothing for the time `quiet`."""
+
+    study_id: str
+    quiet: timedelta
+
+
 class Recorded(StrEnum):
     """What became of an instance."""
 
@@ -58,35 +72,29 @@ def record_instance(uow: UnitOfWork, command: RecordInstance, actor: Actor) -> R
     if any(row.digest == command.instance["digest"] for row in held):
         permit(uow, actor, Action.STORE_IMAGES)
         return Recorded.KNOWN
-    study, is_new = _study(uow, command)
-    order = uow.orders.get(study.order_id) if study.order_id else None
+    study, is_new, contradicts = _study(uow, command)
+    order = _order(uow, study, command, is_new)
     permit(uow, actor, Action.STORE_IMAGES, study_id=study.id, order_id=study.order_id)
     beside = bool(held)
-    withheld = _wrong_entry(uow, command)
+    withheld = contradicts or _wrong_entry(uow, command, study, order)
     uow.studies.add_instance(study, {**command.series, "withheld": withheld}, {**command.instance, "beside": beside})
     if beside:
-        uow.exceptions.add(
-            ExceptionKind.INSTANCE_WITH_OTHER_BYTES,
-            study_id=study.id,
-            order_id=study.order_id,
-            patient_id=study.patient_id,
-            note=command.instance["sop_instance_uid"],
-        )
+        _list(uow, ExceptionKind.INSTANCE_WITH_OTHER_BYTES, study, command.instance["sop_instance_uid"])
         return Recorded.BESIDE
     if is_new or study.completed_at is not None:
         _announce(uow, study, command)
-        if order is not None and study.match_state is MatchState.VERIFIED:
-            _check_lateness(uow, study, order.id, order.status)
-            if order.status is OrderStatus.SCHEDULED:
-                images_prove_exam(uow, order, command.source, command.step_id)
+    if order is not None and study.match_state is MatchState.VERIFIED:
+        note_lateness(uow, study, order)
+        if (is_new or study.completed_at is not None) and order.status is OrderStatus.SCHEDULED:
+            images_prove_exam(uow, order, command.source, command.step_id)
     return Recorded.STORED
 
 
-def complete_study(uow: UnitOfWork, study_id: str, actor: Actor) -> bool:
-    """Record that a study has been quiet long enough to be complete; tell whether it was so."""
-    study = uow.studies.get(study_id)
+def complete_study(uow: UnitOfWork, command: CompleteStudy, actor: Actor) -> bool:
+    """Record that no more images are expected of a study, unless one came just now; tell whether it was so."""
+    study = uow.studies.get(command.study_id, lock=True)
     permit(uow, actor, Action.STORE_IMAGES, study_id=study.id)
-    if study.completed_at is not None:
+    if study.completed_at is not None or study.last_received_at > uow.now - command.quiet:
         return False
     uow.studies.complete(study.id)
     uow.emit(
@@ -101,20 +109,29 @@ def complete_study(uow: UnitOfWork, study_id: str, actor: Actor) -> bool:
     if study.order_id is not None and study.match_state is MatchState.VERIFIED:
         order = uow.orders.get(study.order_id)
         uow.patients.lock(order.patient_id)
-        images_complete_exam(uow, order, Source("Hilum", actor.name))
+        images_complete_exam(uow, uow.orders.get(order.id), Source("Hilum", actor.name))
     return True
 
 
-def quiet_studies(uow: UnitOfWork, quiet: timedelta, actor: Actor) -> list[str]:
-    """Return studies that have received nothing for a while and are not complete yet."""
-    permit(uow, actor, Action.STORE_IMAGES)
-    return [study.id for study in uow.studies.quiet_since(uow.now - quiet)]
+def _study(uow: UnitOfWork, command: RecordInstance) -> tuple[Study, bool, bool]:
+    """Return the study of an instance, whether it is new, and whether its other images are of another person.
 
-
-def _study(uow: UnitOfWork, command: RecordInstance) -> tuple[Study, bool]:
+    The row is locked until the commit. Of a new study, the numbers that an order may come with are locked too.
+    """
     known = uow.studies.find(command.study_instance_uid, command.patient.identifier)
-    if known is not None:
-        return known, False
+    if known is None:
+        uow.lock_keys(*study_keys(command.accession_number, command.study_instance_uid))
+        known = uow.studies.find(command.study_instance_uid, command.patient.identifier) if uow.on_postgresql else None
+    if known is None:
+        return _new_study(uow, command), True, False
+    study, row = known
+    contradicts = contradict(patient_of_study(dict(row._mapping)), command.patient)
+    if contradicts:
+        _list(uow, ExceptionKind.DEMOGRAPHICS_DIFFER, study, "Images of one study name two persons.")
+    return study, False, contradicts
+
+
+def _new_study(uow: UnitOfWork, command: RecordInstance) -> Study:
     match = find_match(uow, command.patient, command.accession_number, command.study_instance_uid)
     order = match.order if match.state is MatchState.VERIFIED else None
     study_id = uow.studies.add(
@@ -140,18 +157,43 @@ def _study(uow: UnitOfWork, command: RecordInstance) -> tuple[Study, bool]:
             patient_id=match.patient_id,
             order_id=match.order.id if match.order else None,
         )
-    return uow.studies.get(study_id), True
+    return uow.studies.get(study_id)
 
 
-def _wrong_entry(uow: UnitOfWork, command: RecordInstance) -> bool:
-    """Tell whether an instance belongs to an exam that was done under the wrong worklist entry."""
+def _order(uow: UnitOfWork, study: Study, command: RecordInstance, is_new: bool) -> Order | None:
+    """Return the order of a study; its patient is locked where the instance is more than one more of a known series."""
+    if study.order_id is None:
+        return None
+    order = uow.orders.get(study.order_id)
+    more = not is_new and study.completed_at is None
+    if uow.on_postgresql and not (more and uow.studies.holds_series(study.id, command.series["series_instance_uid"])):
+        uow.patients.lock(order.patient_id)
+        order = uow.orders.get(order.id)
+    return order
+
+
+def _wrong_entry(uow: UnitOfWork, command: RecordInstance, study: Study, order: Order | None) -> bool:
+    """Tell whether an instance belongs to an exam that was done under the wrong worklist entry.
+
+    Where nothing says which exam it belongs to, and the order has none but such, it belongs to one of them.
+    """
     series_uid = command.series["series_instance_uid"]
     performed = uow.exams.find(command.performed_uid) if command.performed_uid else None
     if performed is not None:
         uow.exams.relate_series(performed.id, series_uid)
     else:
         performed = uow.exams.of_series(series_uid)
-    return performed is not None and performed.was_wrong_entry
+    if performed is None and order is not None:
+        exams = uow.exams.of_order(order.id)
+        performed = exams[-1] if all(exam.was_wrong_entry for exam in exams) and exams else None
+    if performed is None or not performed.was_wrong_entry:
+        return False
+    _list(uow, ExceptionKind.WRONG_WORKLIST_ENTRY, study, performed.sop_instance_uid)
+    return True
+
+
+def _list(uow: UnitOfWork, kind: ExceptionKind, study: Study, note: str) -> None:
+    uow.exceptions.add(kind, study_id=study.id, order_id=study.order_id, patient_id=study.patient_id, note=note)
 
 
 def _announce(uow: UnitOfWork, study: Study, command: RecordInstance) -> None:
@@ -165,15 +207,3 @@ def _announce(uow: UnitOfWork, study: Study, command: RecordInstance) -> None:
         peer=command.source.peer,
         details={"state": study.match_state.value},
     )
-
-
-def _check_lateness(uow: UnitOfWork, study: Study, order_id: str, status: OrderStatus) -> None:
-    if status in (OrderStatus.CANCELLED, OrderStatus.DISCONTINUED):
-        uow.exceptions.add(
-            ExceptionKind.IMAGES_AFTER_CANCELLATION, order_id=order_id, study_id=study.id, patient_id=study.patient_id
-        )
-    report = uow.reports.of_order(order_id)
-    if report is not None and report.status in AUTHORITATIVE:
-        uow.exceptions.add(
-            ExceptionKind.IMAGES_AFTER_REPORT, order_id=order_id, study_id=study.id, patient_id=study.patient_id
-        )

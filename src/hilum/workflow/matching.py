@@ -6,23 +6,27 @@ Source: PS3.3 C.7.1, C.7.2; IHE RAD TF-2 4.8; design.md link 7.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Any
 
 from hilum.core.actor import Identifier
 from hilum.core.event import EventName
-from hilum.core.order import Order, OrderStatus
+from hilum.core.order import Order
 from hilum.core.patient import Demographics, Patient, PersonName, is_another_person
+from hilum.core.report import AUTHORITATIVE
 from hilum.core.study import ExceptionKind, MatchState, Study
 from hilum.core.text import fold
 from hilum.storage.unit_of_work import UnitOfWork
-from hilum.workflow.acquisition import images_prove_exam
+from hilum.workflow.acquisition import images_complete_exam, images_prove_exam
 from hilum.workflow.source import Source
 
 MATCH_EXCEPTIONS = (
     ExceptionKind.IMAGES_WITHOUT_ORDER,
     ExceptionKind.IMAGES_OF_ANOTHER_PATIENT,
     ExceptionKind.IMAGES_OF_UNKNOWN_PATIENT,
+    ExceptionKind.IMAGES_WITH_OTHER_NUMBERS,
 )
 
 
@@ -52,20 +56,31 @@ class Match:
     exception: ExceptionKind | None = None
 
 
+def study_keys(accession_number: str, study_instance_uid: str) -> list[str]:
+    """Return the keys that an order and images not yet known meet by (`UnitOfWork.lock_keys`)."""
+    named = (("accession", accession_number), ("study", study_instance_uid))
+    return [f"{kind}:{value}" for kind, value in named if value]
+
+
 def find_match(uow: UnitOfWork, on_images: PatientOnImages, accession_number: str, study_instance_uid: str) -> Match:
-    """Find the order and patient of a study by what its images say."""
-    order = uow.orders.by_study_uid(study_instance_uid)
-    if order is None and accession_number:
-        order = uow.orders.by_accession(accession_number)
-    if order is not None:
-        patient = uow.patients.survivor(order.patient_id)
-        if is_patient(uow, patient, on_images):
-            return Match(MatchState.VERIFIED, order.patient_id, order)
+    """Find the order and patient of a study by what its images say; one key that disagrees goes to a person."""
+    by_study_uid = uow.orders.by_study_uid(study_instance_uid)
+    by_accession = uow.orders.by_accession(accession_number) if accession_number else None
+    order = by_study_uid or by_accession
+    if order is None:
+        known = _find_patient(uow, on_images)
+        if known is None:
+            return Match(MatchState.UNVERIFIED, None, None, ExceptionKind.IMAGES_OF_UNKNOWN_PATIENT)
+        return Match(MatchState.UNVERIFIED, known.id, None, ExceptionKind.IMAGES_WITHOUT_ORDER)
+    if not on_images.identifier:
+        return Match(MatchState.UNVERIFIED, None, order, ExceptionKind.IMAGES_OF_UNKNOWN_PATIENT)
+    if not is_patient(uow, uow.patients.survivor(order.patient_id), on_images):
         return Match(MatchState.CONFLICT, None, order, ExceptionKind.IMAGES_OF_ANOTHER_PATIENT)
-    known = _find_patient(uow, on_images)
-    if known is None:
-        return Match(MatchState.UNVERIFIED, None, None, ExceptionKind.IMAGES_OF_UNKNOWN_PATIENT)
-    return Match(MatchState.UNVERIFIED, known.id, None, ExceptionKind.IMAGES_WITHOUT_ORDER)
+    if by_accession is not None and by_accession.id != order.id:
+        return Match(MatchState.CONFLICT, None, order, ExceptionKind.IMAGES_WITH_OTHER_NUMBERS)
+    if accession_number not in ("", order.accession_number):
+        return Match(MatchState.UNVERIFIED, order.patient_id, order, ExceptionKind.IMAGES_WITH_OTHER_NUMBERS)
+    return Match(MatchState.VERIFIED, order.patient_id, order)
 
 
 def is_patient(uow: UnitOfWork, patient: Patient, on_images: PatientOnImages) -> bool:
@@ -80,28 +95,46 @@ def is_patient(uow: UnitOfWork, patient: Patient, on_images: PatientOnImages) ->
     return bool(held) and not is_another_person(patient.demographics, on_images.demographics)
 
 
+def contradict(one: PatientOnImages, other: PatientOnImages) -> bool:
+    """Tell whether images that carry one patient identifier are of two persons all the same."""
+    issuers = {one.authority, other.authority} - {""}
+    return len(issuers) > 1 or is_another_person(one.demographics, other.demographics)
+
+
+def patient_of_study(row: Mapping[str, Any]) -> PatientOnImages:
+    """Return the patient whom a study's images name, from its row."""
+    return PatientOnImages(
+        row["patient_identifier"],
+        row["patient_authority"],
+        row["patient_name"],
+        row["patient_birth_date"],
+        row["patient_sex"],
+    )
+
+
 def match_waiting_studies(uow: UnitOfWork, order: Order, source: Source) -> None:
-    """Tie images that came before their order to it, where they are of its patient."""
+    """Tie images that came before their order to it, where they are of its patient and nothing contradicts."""
     for study in uow.studies.unmatched(order.accession_number, order.study_instance_uid):
-        row = uow.studies.row(study.id)
-        on_images = PatientOnImages(
-            row["patient_identifier"],
-            row["patient_authority"],
-            row["patient_name"],
-            row["patient_birth_date"],
-            row["patient_sex"],
-        )
-        if is_patient(uow, uow.patients.survivor(order.patient_id), on_images):
+        on_images = patient_of_study(uow.studies.row(study.id))
+        match = find_match(uow, on_images, study.accession_number, study.study_instance_uid)
+        if match.order is None or match.order.id != order.id:
+            continue
+        if match.state is MatchState.VERIFIED:
             tie(uow, study, order, source)
-        else:
-            uow.studies.match(study.id, MatchState.CONFLICT, None, None)
-            uow.exceptions.resolve_for_study(study.id, MATCH_EXCEPTIONS, "hilum", "an order arrived")
-            uow.exceptions.add(
-                ExceptionKind.IMAGES_OF_ANOTHER_PATIENT,
-                order_id=order.id,
-                study_id=study.id,
-                patient_id=order.patient_id,
-            )
+            continue
+        uow.studies.match(study.id, match.state, match.patient_id, None)
+        uow.exceptions.resolve_for_study(study.id, MATCH_EXCEPTIONS, "hilum", "an order arrived")
+        assert match.exception is not None
+        uow.exceptions.add(match.exception, order_id=order.id, study_id=study.id, patient_id=order.patient_id)
+
+
+def note_lateness(uow: UnitOfWork, study: Study, order: Order) -> None:
+    """List images of an order that was withdrawn, and images that whoever reported it has not seen."""
+    subject = {"order_id": order.id, "study_id": study.id, "patient_id": order.patient_id}
+    if order.withdrawn:
+        uow.exceptions.add(ExceptionKind.IMAGES_AFTER_CANCELLATION, **subject)
+    if uow.reports.status_of(order.id) in AUTHORITATIVE:
+        uow.exceptions.add(ExceptionKind.IMAGES_AFTER_REPORT, **subject)
 
 
 def tie(uow: UnitOfWork, study: Study, order: Order, source: Source) -> None:
@@ -117,16 +150,16 @@ def tie(uow: UnitOfWork, study: Study, order: Order, source: Source) -> None:
         peer=source.peer,
         message_id=source.message_id,
     )
-    if order.status in (OrderStatus.CANCELLED, OrderStatus.DISCONTINUED):
-        uow.exceptions.add(
-            ExceptionKind.IMAGES_AFTER_CANCELLATION, order_id=order.id, study_id=study.id, patient_id=order.patient_id
-        )
+    note_lateness(uow, study, order)
+    if order.withdrawn:
         return
     images_prove_exam(uow, order, source)
+    if study.completed_at is not None:
+        images_complete_exam(uow, uow.orders.get(order.id), source)
 
 
 def _find_patient(uow: UnitOfWork, on_images: PatientOnImages) -> Patient | None:
-    """Return the one registered patient whom images without an order can be of: identifier and name agree."""
+    """Return the one registered patient whom images without an order can be of: all that is given agrees."""
     if not on_images.identifier:
         return None
     if on_images.authority:
@@ -134,13 +167,14 @@ def _find_patient(uow: UnitOfWork, on_images: PatientOnImages) -> Patient | None
         candidates = [found] if found else []
     else:
         candidates = uow.patients.holders(on_images.identifier)
-    family = fold(on_images.demographics.name.family)
+    said = on_images.demographics
+    family = fold(said.name.family)
     agreeing = [
         patient
         for patient in candidates
         if family
         and fold(patient.demographics.name.family) == family
-        and not is_another_person(patient.demographics, on_images.demographics)
+        and (said.birth_date is None or patient.demographics.birth_date in (None, said.birth_date))
     ]
     return agreeing[0] if len(agreeing) == 1 else None
 

@@ -18,17 +18,19 @@ from hilum.core.errors import (
     InvalidInput,
     MissingField,
     NotFound,
+    TooLarge,
 )
 from hilum.core.event import EventName
 from hilum.core.identifiers import is_uid, new_uid
-from hilum.core.order import Code, Filler, Order, OrderStatus, Physician, Priority, StepStatus
+from hilum.core.order import Code, Filler, Order, OrderStatus, Physician, Priority, StepStatus, same_procedure
 from hilum.core.patient import Patient, PatientIdentifier, is_another_person
+from hilum.core.report import SIGNED
 from hilum.core.study import ExceptionKind
 from hilum.security.guard import permit
 from hilum.security.policy import Action
 from hilum.storage.unit_of_work import UnitOfWork
-from hilum.workflow.matching import match_waiting_studies
-from hilum.workflow.registration import NOBODY, DemographicsSaid, find_patient, unknown_identifiers
+from hilum.workflow.matching import match_waiting_studies, study_keys
+from hilum.workflow.registration import NOBODY, DemographicsSaid, find_patient, lock_patient, unknown_identifiers
 from hilum.workflow.scheduling import (
     StepRequest,
     announce_schedule,
@@ -41,6 +43,8 @@ from hilum.workflow.source import Source
 
 # SH, the value representation of Accession Number and Requested Procedure ID (PS3.5 6.2).
 SHORT_STRING = 16
+# So that an own step ID (requested procedure ID, dash, number) stays that short too.
+MOST_STEPS = 99
 # How long a check of the priors waits for the order that it was made for.
 PRIOR_CHECK_WAITS = timedelta(hours=24)
 
@@ -93,8 +97,9 @@ def place_order(uow: UnitOfWork, command: OrderRequest, actor: Actor) -> Order:
     if not command.procedure.value and not command.procedure.meaning:
         raise MissingField("The order names no procedure.", field="OBR-4")
     _check_lengths(command)
+    # Images of this order may be on their way in at this moment: they come before it or find it.
+    uow.lock_keys(*study_keys(command.accession_number, command.study_instance_uid))
     patient = _patient_of(uow, command)
-    uow.patients.lock(patient.id)
     permit(uow, actor, Action.PLACE_ORDER, patient_id=patient.id, message_id=command.source.message_id)
     known = _known(uow, command)
     if known is not None:
@@ -131,10 +136,13 @@ def change_order(uow: UnitOfWork, command: OrderRequest, actor: Actor) -> Order:
         order_id=order.id,
         message_id=command.source.message_id,
     )
+    order = uow.orders.get(order.id)
     if order.status not in (OrderStatus.SCHEDULED, OrderStatus.IN_PROGRESS, OrderStatus.PARTIAL):
         raise IllegalTransition(f"The order is {order.status.value} and cannot be changed.", field="ORC-1")
+    if command.study_instance_uid not in ("", order.study_instance_uid):
+        raise Conflict("The order has another Study Instance UID.", field="ZDS-1")
     procedure = command.procedure if command.procedure.value or command.procedure.meaning else order.procedure
-    if order.status is not OrderStatus.SCHEDULED and procedure.value != order.procedure.value:
+    if order.status is not OrderStatus.SCHEDULED and not same_procedure(procedure, order.procedure):
         raise IllegalTransition("The exam has begun, so its procedure cannot be changed.", field="OBR-4")
     changed = replace(
         order,
@@ -166,6 +174,8 @@ def cancel_order(uow: UnitOfWork, command: OrderReference, actor: Actor) -> Orde
         return order
     if order.status is not OrderStatus.SCHEDULED:
         raise IllegalTransition(f"The order is {order.status.value} and can no longer be cancelled.", field="ORC-1")
+    if uow.reports.status_of(order.id) in SIGNED:
+        raise IllegalTransition("The order is reported and can no longer be cancelled.", field="ORC-1")
     end_open_steps(uow, order, StepStatus.CANCELLED)
     return _end(uow, order, OrderStatus.CANCELLED, EventName.ORDER_CANCELLED, command.source)
 
@@ -173,9 +183,9 @@ def cancel_order(uow: UnitOfWork, command: OrderReference, actor: Actor) -> Orde
 def discontinue_order(uow: UnitOfWork, command: OrderReference, actor: Actor) -> Order:
     """Discontinue an order that may have begun (ORC-1 DC); what was not performed leaves the worklist."""
     order = _for_ending(uow, command, actor)
-    if order.status is OrderStatus.DISCONTINUED:
+    if order.status is OrderStatus.DISCONTINUED and order.withdrawn:
         return order
-    if order.status not in (OrderStatus.SCHEDULED, OrderStatus.IN_PROGRESS, OrderStatus.PARTIAL):
+    if order.status in (OrderStatus.COMPLETED, OrderStatus.CANCELLED):
         raise IllegalTransition(f"The order is {order.status.value} and can no longer be discontinued.", field="ORC-1")
     end_open_steps(uow, order, StepStatus.DISCONTINUED)
     return _end(uow, order, OrderStatus.DISCONTINUED, EventName.ORDER_DISCONTINUED, command.source)
@@ -183,22 +193,20 @@ def discontinue_order(uow: UnitOfWork, command: OrderReference, actor: Actor) ->
 
 def find_order(uow: UnitOfWork, reference: OrderReference) -> Order:
     """Return the order that a sender names; refuse when its numbers or its patient contradict each other."""
-    found: dict[str, Order] = {}
-    order: Order | None = None
+    named: list[Order | None] = []
     if reference.placer_order_number:
-        order = uow.orders.by_placer(reference.placer_order_number, reference.placer_authority)
-        found |= {order.id: order} if order else {}
-    if reference.filler_order_number and (order is None or order.filler_order_number != reference.filler_order_number):
-        order = uow.orders.by_filler(reference.filler_order_number)
-        found |= {order.id: order} if order else {}
+        named.append(uow.orders.by_placer(reference.placer_order_number, reference.placer_authority))
+    if reference.filler_order_number:
+        named.append(uow.orders.by_filler(reference.filler_order_number))
     if reference.accession_number:
-        order = uow.orders.by_accession(reference.accession_number)
-        found |= {order.id: order} if order else {}
+        named.append(uow.orders.by_accession(reference.accession_number))
+    found = {order.id: order for order in named if order is not None}
     if not found:
         raise NotFound("No order has this number.", field="ORC-2" if reference.placer_order_number else "ORC-3")
     if len(found) > 1:
         raise Conflict("The numbers belong to different orders.", field="ORC-3")
     order = next(iter(found.values()))
+    _refuse_other_numbers(order, reference)
     if reference.patient_identifiers:
         patient = find_patient(uow, reference.patient_identifiers)
         if patient is None or patient.id != uow.patients.survivor(order.patient_id).id:
@@ -206,9 +214,23 @@ def find_order(uow: UnitOfWork, reference: OrderReference) -> Order:
     return order
 
 
+def _refuse_other_numbers(order: Order, reference: OrderReference) -> None:
+    """Refuse a number that is not this order's, though no other order has it: which of them is wrong is not known.
+
+    A filler number may also be the accession; of a placer's number, authorities differ between feeds.
+    """
+    is_placeholder = order.placer_order_number == f"F{order.filler_order_number}"
+    if reference.placer_order_number not in ("", order.placer_order_number) and not is_placeholder:
+        raise Conflict("The order has another placer order number.", field="ORC-2")
+    if reference.filler_order_number not in ("", order.filler_order_number, order.accession_number):
+        raise Conflict("The order has another filler order number.", field="ORC-3")
+    if reference.accession_number not in ("", order.accession_number, order.filler_order_number):
+        raise Conflict("The order has another accession number.", field="OBR-18")
+
+
 def _patient_of(uow: UnitOfWork, command: OrderRequest) -> Patient:
     """Return the patient of a new order, registered from the order when nobody knows the person yet."""
-    patient = find_patient(uow, command.patient_identifiers)
+    patient = lock_patient(uow, command.patient_identifiers)
     said = command.demographics.over(NOBODY)
     if patient is None:
         patient = uow.patients.add(said, command.patient_identifiers, None)
@@ -240,10 +262,11 @@ def _same_again(uow: UnitOfWork, known: Order, patient: Patient, command: OrderR
     """Answer a repeated NW with the order that stands; refuse one that says something else under the same number."""
     same = (
         uow.patients.survivor(known.patient_id).id == patient.id
-        and known.procedure.value == command.procedure.value
+        and same_procedure(known.procedure, command.procedure)
+        and command.priority in (None, known.priority)
         and command.accession_number in ("", known.accession_number)
         and command.study_instance_uid in ("", known.study_instance_uid)
-        and known.status is not OrderStatus.CANCELLED
+        and not known.withdrawn
     )
     if not same:
         raise Duplicate("Another order already has this placer order number.", field="ORC-2")
@@ -267,7 +290,7 @@ def _numbered(uow: UnitOfWork, command: OrderRequest, patient: Patient) -> Order
         placer_order_number=command.placer_order_number or f"F{command.filler_order_number}",
         placer_authority=command.placer_authority,
         filler_order_number=command.filler_order_number or accession,
-        filler_authority=command.filler_authority or "HILUM",
+        filler_authority=command.filler_authority or ("HILUM" if command.filler is Filler.HILUM else ""),
         filler=command.filler,
         study_instance_uid=study_uid,
         requested_procedure_id=command.requested_procedure_id or accession,
@@ -310,10 +333,17 @@ def _check_lengths(command: OrderRequest) -> None:
         (command.filler_order_number, 199, "ORC-3", "filler order number"),
         (command.procedure.value, 64, "OBR-4", "procedure code"),
         (command.procedure.meaning, 250, "OBR-4", "procedure text"),
+        (command.patient_class, 4, "PV1-2", "patient class"),
         *((step.step_id, SHORT_STRING, "OBR-20", "scheduled procedure step ID") for step in command.steps),
         *((step.station_ae_title, SHORT_STRING, "IPC-9", "station AE title") for step in command.steps),
+        *((step.station_name, SHORT_STRING, "IPC-7", "station name") for step in command.steps),
         *((step.modality, SHORT_STRING, "OBR-24", "modality") for step in command.steps),
     )
+    if len(command.steps) > MOST_STEPS:
+        raise TooLarge(f"The order has more than {MOST_STEPS} steps.", field="OBR-20")
+    named = [step.step_id for step in command.steps if step.step_id]
+    if len(set(named)) < len(named):
+        raise InvalidInput("Two steps of the order have the same ID.", field="OBR-20")
     for value, limit, place, name in limits:
         if len(value) > limit:
             raise InvalidInput(f"The {name} is longer than {limit} characters.", field=place)
@@ -344,7 +374,8 @@ def _for_ending(uow: UnitOfWork, command: OrderReference, actor: Actor) -> Order
 
 
 def _end(uow: UnitOfWork, order: Order, status: OrderStatus, name: EventName, source: Source) -> Order:
-    ended = set_order_status(uow, order, status, source)
+    uow.orders.withdraw(order.id)
+    ended = replace(set_order_status(uow, order, status, source), withdrawn=True)
     _emit(uow, name, ended, source)
     for study in uow.studies.of_order(order.id):
         uow.exceptions.add(
@@ -363,6 +394,7 @@ def _reference(command: OrderRequest) -> OrderReference:
         command.placer_authority,
         command.filler_order_number,
         command.source,
+        accession_number=command.accession_number,
         patient_identifiers=command.patient_identifiers,
     )
 

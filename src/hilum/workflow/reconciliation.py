@@ -60,7 +60,8 @@ def assign_study(uow: UnitOfWork, command: AssignStudy, actor: Actor) -> Excepti
     if not command.reason.strip():
         raise MissingField("Say how you know that the study is of this patient.", field="reason")
     uow.patients.lock(order.patient_id)
-    study = uow.studies.get(item.study_id)
+    study = uow.studies.get(item.study_id, lock=True)
+    order = uow.orders.get(order.id)
     if study.match_state is MatchState.VERIFIED:
         raise Conflict("The study already belongs to an order.")
     permit(uow, actor, Action.RESOLVE_EXCEPTION, patient_id=order.patient_id, order_id=order.id, study_id=study.id)

@@ -11,7 +11,8 @@ from datetime import date, datetime
 from hilum.core.actor import Actor, Identifier
 from hilum.core.errors import Conflict, InvalidInput, MissingField
 from hilum.core.event import EventName
-from hilum.core.patient import Demographics, Patient, PatientIdentifier, PersonName
+from hilum.core.patient import Demographics, Patient, PatientIdentifier, PersonName, is_another_person
+from hilum.core.study import ExceptionKind
 from hilum.security.guard import permit
 from hilum.security.policy import Action
 from hilum.storage.unit_of_work import UnitOfWork
@@ -61,13 +62,12 @@ class MergePatients:
 
 
 def register_patient(uow: UnitOfWork, command: RegisterPatient, actor: Actor) -> Patient:
-    """Register or update a patient; a message older than what is known changes no demographics."""
-    known = find_patient(uow, command.identifiers)
+    """Register or update a patient; a message older than what is known changes nothing."""
+    known = lock_patient(uow, command.identifiers)
     if known is None:
         patient = uow.patients.add(command.demographics.over(NOBODY), command.identifiers, command.at)
         name = EventName.PATIENT_REGISTERED
     else:
-        uow.patients.lock(known.id)
         patient = _bring_up_to_date(uow, known, command)
         name = EventName.PATIENT_UPDATED
     permit(uow, actor, Action.REGISTER_PATIENT, patient_id=patient.id, message_id=command.source.message_id)
@@ -80,19 +80,16 @@ def merge_patients(uow: UnitOfWork, command: MergePatients, actor: Actor) -> Pat
     """Merge two patients; who is not known yet is made first, so that a later message finds the link."""
     if {i.key for i in command.identifiers} & {i.key for i in command.subsumed}:
         raise InvalidInput("A patient cannot be merged into itself.", field="MRG-1")
-    survivor = find_patient(uow, command.identifiers) or uow.patients.add(
-        command.demographics.over(NOBODY), command.identifiers, command.at
-    )
-    subsumed = find_patient(uow, command.subsumed, field="MRG-1")
+    known, subsumed = _lock_both(uow, command)
+    survivor = known or uow.patients.add(command.demographics.over(NOBODY), command.identifiers, command.at)
     if subsumed is None:
         subsumed = uow.patients.add(survivor.demographics, command.subsumed, None)
-    uow.patients.lock(survivor.id, subsumed.id)
     permit(uow, actor, Action.MERGE_PATIENTS, patient_id=survivor.id, message_id=command.source.message_id)
     survivor = _bring_up_to_date(
         uow, survivor, RegisterPatient(command.identifiers, command.demographics, command.at, command.source)
     )
+    _refuse_contradicting_merge(uow, command, survivor)
     if survivor.id == subsumed.id:
-        _refuse_reversed(uow, command)
         return survivor
     uow.patients.merge(survivor.id, subsumed.id, command.source.message_id)
     uow.audit(actor, Action.MERGE_PATIENTS, patient_id=subsumed.id, message_id=command.source.message_id)
@@ -116,6 +113,18 @@ def find_patient(
     return next(iter(found.values()), None)
 
 
+def lock_patient(uow: UnitOfWork, identifiers: tuple[PatientIdentifier, ...]) -> Patient | None:
+    """Return the surviving patient whom identifiers name, locked, as they stand after the wait for the lock."""
+    patient = find_patient(uow, identifiers)
+    while patient is not None:
+        uow.patients.lock(patient.id)
+        locked = find_patient(uow, identifiers) if uow.on_postgresql else patient
+        if locked is not None and locked.id == patient.id:
+            return locked
+        patient = locked
+    return None
+
+
 def unknown_identifiers(uow: UnitOfWork, identifiers: tuple[PatientIdentifier, ...]) -> list[PatientIdentifier]:
     """Return those identifiers that nobody holds yet, each once."""
     fresh: dict[Identifier, PatientIdentifier] = {i.key: i for i in identifiers}
@@ -123,23 +132,55 @@ def unknown_identifiers(uow: UnitOfWork, identifiers: tuple[PatientIdentifier, .
 
 
 def _bring_up_to_date(uow: UnitOfWork, known: Patient, command: RegisterPatient) -> Patient:
+    if command.at and known.demographics_at and command.at < known.demographics_at:
+        return known
     fresh = unknown_identifiers(uow, command.identifiers)
     uow.patients.add_identifiers(known.id, fresh)
     said = command.demographics.over(known.demographics)
-    stale = bool(command.at and known.demographics_at and command.at < known.demographics_at)
-    changed = said != known.demographics and not stale
-    newer = command.at is not None and not stale and command.at != known.demographics_at
+    changed = said != known.demographics
+    if changed and is_another_person(known.demographics, said):
+        uow.exceptions.add(
+            ExceptionKind.DEMOGRAPHICS_DIFFER,
+            patient_id=known.id,
+            message_id=command.source.message_id,
+            note="Family name and birth date changed at once.",
+        )
+    newer = command.at is not None and command.at != known.demographics_at
     if changed or newer:
         uow.patients.update(known.id, said, command.at or known.demographics_at)
     return uow.patients.get(known.id) if changed or newer or fresh else known
 
 
-def _refuse_reversed(uow: UnitOfWork, command: MergePatients) -> None:
-    """Take a repeated merge as done, but refuse one that turns an earlier merge round."""
-    survivor = command.identifiers[0].key
-    holder = uow.patients.find(survivor)
-    if holder is not None and survivor not in {identifier.key for identifier in holder.identifiers}:
+def _lock_both(uow: UnitOfWork, command: MergePatients) -> tuple[Patient | None, Patient | None]:
+    """Return survivor and subsumed, locked, as they stand after the wait for the locks; None who is not known."""
+    while True:
+        survivor = find_patient(uow, command.identifiers)
+        subsumed = find_patient(uow, command.subsumed, field="MRG-1")
+        known = [patient.id for patient in (survivor, subsumed) if patient]
+        uow.patients.lock(*known)
+        if not uow.on_postgresql or [uow.patients.survivor(patient_id).id for patient_id in known] == known:
+            return (survivor and uow.patients.get(survivor.id)), (subsumed and uow.patients.get(subsumed.id))
+
+
+def _refuse_contradicting_merge(uow: UnitOfWork, command: MergePatients, survivor: Patient) -> None:
+    """Take a repeated merge as done; refuse one that turns an earlier merge round, or names whom it merged elsewhere.
+
+    To merge the survivor of that other merge instead would join two persons of whom nobody said that they are one.
+    """
+    into = _holders(uow, command.identifiers)
+    away = _holders(uow, command.subsumed)
+    above = {away_id: uow.patients.merged_into(away_id) for away_id in away}
+    if into & (away | {patient_id for merges in above.values() for patient_id in merges}):
+        return
+    if any(away & set(uow.patients.merged_into(patient_id)) for patient_id in into):
         raise Conflict("These patients were merged the other way round before.", field="MRG-1")
+    if any(merges and merges[-1] != survivor.id for merges in above.values()):
+        raise Conflict("The patient was merged into another one before.", field="MRG-1")
+
+
+def _holders(uow: UnitOfWork, identifiers: tuple[PatientIdentifier, ...]) -> set[str]:
+    found = (uow.patients.holder(identifier.key) for identifier in identifiers)
+    return {patient.id for patient in found if patient is not None}
 
 
 def _emit(

@@ -142,6 +142,7 @@ def relay_report(uow: UnitOfWork, command: RelayReport, actor: Actor) -> Report:
     """Take a version from a dictation system in the name of its interpreter."""
     order = find_order(uow, command.order)
     uow.patients.lock(order.patient_id)
+    order = uow.orders.get(order.id)
     permit(
         uow,
         actor,
@@ -153,10 +154,13 @@ def relay_report(uow: UnitOfWork, command: RelayReport, actor: Actor) -> Report:
     if not command.interpreter.identifier:
         raise MissingField("The report names no interpreter.", field="OBR-32")
     report = uow.reports.of_order(order.id)
-    current = report.current if report else None
-    if current is not None and _says_the_same(current, command):
-        assert report is not None
+    if report is not None and _is_held(report, command):
         return report
+    current = report.current if report else None
+    # What another system signed overtakes nothing that was signed there later.
+    relayed_at = current.signed_at if current and current.message_id else None
+    if relayed_at and command.signed_at and command.signed_at < relayed_at:
+        raise Stale("A version that was signed later is here already.", field="OBR-22")
     return _add_version(
         uow,
         order,
@@ -168,6 +172,14 @@ def relay_report(uow: UnitOfWork, command: RelayReport, actor: Actor) -> Report:
         signed_at=command.signed_at or uow.now,
         signed_by=command.interpreter.identifier,
         source=command.order.source,
+    )
+
+
+def _is_held(report: Report, command: RelayReport) -> bool:
+    """Tell whether a version only comes again: the current one, or an earlier one of the same time of signature."""
+    return any(
+        _says_the_same(version, command) and (version is report.current or version.signed_at == command.signed_at)
+        for version in report.versions
     )
 
 
@@ -248,7 +260,7 @@ def _order(uow: UnitOfWork, order_id: str, actor: Actor, action: Action) -> Orde
     order = uow.orders.get(order_id)
     uow.patients.lock(order.patient_id)
     permit(uow, actor, action, patient_id=order.patient_id, order_id=order.id)
-    return order
+    return uow.orders.get(order.id)
 
 
 def _check_text(*texts: str) -> None:

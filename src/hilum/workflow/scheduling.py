@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from hilum.core.errors import NotFound
 from hilum.core.event import EventName
 from hilum.core.order import WORKLIST_STATUSES, Code, Order, OrderStatus, Physician, ScheduledStep, StepStatus
 from hilum.storage.unit_of_work import UnitOfWork
@@ -52,10 +53,16 @@ def steps_for(uow: UnitOfWork, order: Order, requests: tuple[StepRequest, ...]) 
 def reschedule(uow: UnitOfWork, before: Order, after: Order, requests: tuple[StepRequest, ...]) -> bool:
     """Bring the steps not yet performed in line with a changed order; tell whether any changed.
 
-    A step is found by its id; a sender that names none changes the steps in their order.
+    A step is found by its id; a sender that names none changes the steps in their order. Raises NotFound for a step
+    that the order does not have.
     """
     steps = uow.orders.steps(after.id)
+    if len(steps) == len(requests) == 1:
+        # The one step there is, whoever gave it its id.
+        requests = (replace(requests[0], step_id=""),)
     named = {request.step_id: request for request in requests if request.step_id}
+    if len(requests) > len(steps) or not named.keys() <= {step.step_id for step in steps}:
+        raise NotFound("The order has no such step.", field="OBR-20")
     changed = False
     for position, step in enumerate(steps):
         if step.status not in WORKLIST_STATUSES:
