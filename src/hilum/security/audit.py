@@ -60,10 +60,10 @@ class ReadLog:
         what the policy refuses with; a refusal is never remembered.
         """
         now = self._monotonic()
-        if not self._fresh(actor, (read,), now):
+        if not self._fresh(actor, (read,), now, verb):
             return
         self._store.run(verb, read if command is None else command, actor)
-        self._remember(actor, (read,), now)
+        self._remember(actor, (read,), now, verb)
 
     def record_all(self, actor: Actor, reads: Iterable[Read]) -> None:
         """Permit and audit the reads of one page as `record` does, in one commit and each once."""
@@ -73,20 +73,20 @@ class ReadLog:
             self._store.run(record_reads, fresh, actor)
             self._remember(actor, fresh, now)
 
-    def _fresh(self, actor: Actor, reads: tuple[Read, ...], now: float) -> tuple[Read, ...]:
+    def _fresh(self, actor: Actor, reads: tuple[Read, ...], now: float, verb: Any = record_read) -> tuple[Read, ...]:
+        since = now - WINDOW_SECONDS
         with self._lock:
-            return tuple(
-                read for read in reads if self._seen.get(_key(actor, read), -WINDOW_SECONDS) <= now - WINDOW_SECONDS
-            )
+            return tuple(read for read in reads if self._seen.get(_key(actor, read, verb), -WINDOW_SECONDS) <= since)
 
-    def _remember(self, actor: Actor, reads: tuple[Read, ...], now: float) -> None:
+    def _remember(self, actor: Actor, reads: tuple[Read, ...], now: float, verb: Any = record_read) -> None:
+        """Note the reads. A verb of its own has recorded the read too, while it runs though the read is recorded."""
         with self._lock:
-            for read in reads:
-                self._seen[_key(actor, read)] = now
-                self._seen.move_to_end(_key(actor, read))
+            for key in [_key(actor, read, each) for read in reads for each in dict.fromkeys((verb, record_read))]:
+                self._seen[key] = now
+                self._seen.move_to_end(key)
             while len(self._seen) > REMEMBERED:
                 self._seen.popitem(last=False)
 
 
-def _key(actor: Actor, read: Read) -> tuple[Any, ...]:
-    return (actor.name, actor.role, actor.kind, actor.door, actor.address, read)
+def _key(actor: Actor, read: Read, verb: Any) -> tuple[Any, ...]:
+    return (actor.name, actor.role, actor.kind, actor.door, actor.address, read, verb)

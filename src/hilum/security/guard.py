@@ -22,6 +22,12 @@ def permit(
     """Let a verb go on, with its audit row; raise `Forbidden`, or `NotFound` for a patient out of the actor's scope."""
     require(actor, action)
     scope = scope_for(actor, action)
-    if patient_id is not None and not sees_patient(uow.connection, scope, patient_id):
+    about_somebody = patient_id or order_id or study_id
+    # Whose an order or study is has to be known before someone with a limited view may have it.
+    if (
+        about_somebody
+        and not scope.everything
+        and (patient_id is None or not sees_patient(uow.connection, scope, patient_id))
+    ):
         raise NotFound
     uow.audit(actor, action.value, patient_id=patient_id, order_id=order_id, study_id=study_id, message_id=message_id)

@@ -108,10 +108,11 @@ class Decision:
 
 
 def decide(actor: Actor, action: Action) -> Decision:
-    """Decide whether an actor may do something at all; whose data is for `scope_for` to limit."""
-    if actor.kind is ActorKind.SYSTEM:
-        return Decision(True)
-    if action not in GRANTS[actor.role]:
+    """Decide whether an actor may do something at all; whose data is for `scope_for` to limit.
+
+    Hilum's own work needs no grant, but what takes a person it may not do either.
+    """
+    if actor.kind is not ActorKind.SYSTEM and action not in GRANTS[actor.role]:
         return Decision(False, "role")
     if action in PERSONAL and not actor.is_person:
         return Decision(False, "needs-a-person")
