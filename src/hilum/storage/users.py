@@ -121,6 +121,10 @@ class Users:
         """Store changed columns of an account."""
         self._db.execute(_user.update().where(_user.c.name == name).values(**columns))
 
+    def count_failure(self, name: str) -> None:
+        """Count a wrong password; guesses at the same moment all count."""
+        self.update(name, failures=_user.c.failures + 1, last_failure_at=self._uow.now)
+
     def open_session(self, session_id: str, user_id: str, expires_at: datetime, address: str) -> None:
         """Store a new session under the digest of its secret."""
         self._db.execute(

@@ -113,9 +113,7 @@ def sign_in(uow: UnitOfWork, command: OpenSession, actor: Actor) -> None:
 def sign_in_failed(uow: UnitOfWork, name: str, actor: Actor) -> None:
     """Count a wrong password, so that guessing becomes slow."""
     uow.audit(actor, "sign-in", outcome="refused", reason="password")
-    user = uow.users.find(name)
-    if user is not None:
-        uow.users.update(name, failures=user.failures + 1, last_failure_at=uow.now)
+    uow.users.count_failure(name)
 
 
 def sign_out(uow: UnitOfWork, session_id: str, actor: Actor) -> None:
