@@ -111,9 +111,10 @@ def at(*moment: int) -> datetime:
     return datetime(*moment, tzinfo=UTC)  # type: ignore[misc, arg-type]
 
 
-def dcmtk(
-    tool: str, port: int, *arguments: str, ae: str = "CT01", called: str = "HILUM"
-) -> subprocess.CompletedProcess[str]:
+Completed = subprocess.CompletedProcess[str]
+
+
+def dcmtk(tool: str, port: int, *arguments: str, ae: str = "CT01", called: str = "HILUM") -> Completed:
     """Run one of DCMTK's tools against the door."""
     command = [f"/usr/bin/{tool}", "-aet", ae, "-aec", called, "127.0.0.1", str(port), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, errors="replace")
