@@ -24,7 +24,7 @@ PLACER_TYPE = "PLAC"
 _DRAFTING = frozenset({"order-select", "order-sign"})
 # Categories that say "imaging"; a draft of another category (laboratory, say) is none of Hilum's business.
 _IMAGING = frozenset(
-    {CATEGORY["code"], "108252007", "RAD", "CT", "MR", "NMR", "US", "RUS", "NM", "NMS", "XA", "imaging"}
+    {CATEGORY["code"], "394914008", "RAD", "CT", "MR", "NMR", "US", "RUS", "NM", "NMS", "XA", "imaging"}
     | {code for _, code in DIAGNOSTIC_REPORT.by_name["category"].constants}
 )
 

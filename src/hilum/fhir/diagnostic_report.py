@@ -33,7 +33,6 @@ CATEGORIES = (
     {"system": systems.LOINC, "code": "LP29684-5", "display": "Radiology"},
     {"system": systems.DIAGNOSTIC_SECTION, "code": "RAD", "display": "Radiology"},
 )
-RETRACTED = "This report was retracted. What it said before must not be relied on."
 
 
 def diagnostic_report_from_report(record: ReportRecord, base_url: str, zone: tzinfo) -> Resource:
@@ -56,18 +55,17 @@ def diagnostic_report_from_report(record: ReportRecord, base_url: str, zone: tzi
         "resultsInterpreter": [who] if (who := physician_reference(version.interpreter)) else [],
         "imagingStudy": [reference("ImagingStudy", study.id) for study in record.studies],
         "conclusion": "" if retracted else version.impression.strip(),
-        "presentedForm": _presented(record, base_url, retracted),
+        "presentedForm": _presented(record, base_url),
     }
     return finished(resource, version.version, version.recorded_at)
 
 
-def _presented(record: ReportRecord, base_url: str, retracted: bool) -> list[Resource]:
+def _presented(record: ReportRecord, base_url: str) -> list[Resource]:
     version = record.version
-    text = "\n\n".join(part for part in (RETRACTED if retracted else "", version.text) if part)
     forms: list[Resource] = [
         {
             "contentType": "text/plain; charset=utf-8",
-            "data": b64encode(text.encode("utf-8", "replace")).decode(),
+            "data": b64encode(version.text.encode("utf-8", "replace")).decode(),
             "title": "Report",
             "creation": instant(version.signed_at or version.recorded_at),
         }

@@ -65,7 +65,7 @@ class Reading:
             ids = find_page(connection, searchable.kind, only, scope, limit=1).ids
             found = self._found(connection, searchable, ids, INSTANCES_OF_ONE)
         if not found:
-            raise NotFound("There is no such resource.")
+            raise NotFound
         return found[0].resource
 
     def search(self, searchable: Searchable, search: Search) -> Resource:
@@ -116,7 +116,7 @@ class Reading:
     def _endpoint(self, row_id: str) -> Resource:
         self.read_log.record(self.actor, Read(Action.ECHO))
         if row_id not in ENDPOINTS:
-            raise NotFound("There is no such resource.")
+            raise NotFound
         return endpoint(row_id, self.base_url)
 
     def _included(

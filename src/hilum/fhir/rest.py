@@ -85,7 +85,7 @@ class FhirDoor:
         _allow(request, "GET", "HEAD")
         row_id = request.path_params["id"]
         if not ID.fullmatch(row_id):
-            raise NotFound("There is no such resource.")
+            raise NotFound
         resource = await run_in_threadpool(self._reading(request).read, kind, row_id)
         meta = resource["meta"]
         etag = f'W/"{meta["versionId"]}"'
