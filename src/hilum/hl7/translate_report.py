@@ -117,7 +117,11 @@ def _sections(texts: list[Segment]) -> tuple[str, str]:
                 parts[section] += [heading[2]] if heading[2] else []
         if named:
             section = FINDINGS
-    return _text(parts[FINDINGS]), _text(parts[IMPRESSION])
+    findings, impression = _text(parts[FINDINGS]), _text(parts[IMPRESSION])
+    if not findings and not impression:
+        # A report of one word that looks like a heading is still a report.
+        findings = _text([repetition.text for obx in texts for repetition in obx.repetitions(5)])
+    return findings, impression
 
 
 def _section_of(obx: Segment) -> str:
