@@ -13,7 +13,7 @@ import orjson
 from hilum.core.study import MatchState, Study
 from hilum.storage.pages import StudyShown, images_of
 from hilum.web.models import Patient, ViewerInstance, ViewerModel, ViewerSeries, Window
-from hilum.web.windows import edges_of, guessed_window, is_colour, is_negative, own_window, presets_for
+from hilum.web.windows import Header, edges_of, guessed_window, is_colour, is_negative, own_window, presets_for
 
 WATERMARKS = {MatchState.UNVERIFIED: "Unverified", MatchState.CONFLICT: "Identity conflict"}
 
@@ -62,7 +62,7 @@ def performed_at(study: Study, zone: ZoneInfo) -> datetime | None:
 
 
 def _series(root: str, row: Any, rows: Sequence[Any]) -> ViewerSeries:
-    headers = [orjson.loads(each.header) for each in rows]
+    headers = [_header(each.header) for each in rows]
     first = headers[0]
     colour = is_colour(first)
     windows = [None if colour else own_window(header) for header in headers]
@@ -91,6 +91,15 @@ def _series(root: str, row: Any, rows: Sequence[Any]) -> ViewerSeries:
         None if colour else _first(windows) or guessed_window(first),
         is_negative(first),
     )
+
+
+def _header(stored: bytes) -> Header:
+    """What the image says of itself; an unreadable header hides no image, it only says nothing of windows."""
+    try:
+        header = orjson.loads(stored)
+    except ValueError:
+        return {}
+    return header if isinstance(header, dict) else {}
 
 
 def _first(windows: Iterable[Window | None]) -> Window | None:
