@@ -26,9 +26,11 @@ from fixtures.outbound import (
     route_all,
     scripted,
 )
+from fixtures.stores import HL7_PEER
 from hilum.core.actor import Actor, ActorKind, Door, Role
 from hilum.core.errors import Conflict, Forbidden, NotFound
 from hilum.core.event import EventName
+from hilum.core.patient import Demographics, PersonName
 from hilum.delivery.lanes import Lanes
 from hilum.delivery.ports import SendOutcome, Sent
 from hilum.delivery.queue import QueueTarget, park_queue, replay_queue
@@ -39,6 +41,8 @@ from hilum.storage import tables
 from hilum.storage.deliveries import Delivery, ready_lane
 from hilum.storage.lanes import WaitingLane, depths, waiting_lanes
 from hilum.storage.store import Store, utc_now
+from hilum.storage.unit_of_work import UnitOfWork
+from hilum.workflow.inbound import Applied, ReceiveMessage, receive_message
 
 OPERATOR = Actor("anna", Role.ADMIN, ActorKind.PERSON, Door.CLI)
 AE, AR, DOWN = SendOutcome.ERROR, SendOutcome.REJECTED, SendOutcome.TRANSIENT
@@ -458,6 +462,32 @@ def test_a_condition_that_fails_is_set_aside_on_the_list_and_holds_nothing_up(st
         assert lane.reason == "condition-failed"
         store.run(replay_queue, QueueTarget(lane.head), OPERATOR)
         eventually(lambda: receiver.accepted["ehr"] == ["report", "undecided"], "a person decided to send it")
+
+
+def receive(store: Store, control_id: str, raw: bytes, kind: str = "ADT^A04", *, fail: bool = False) -> None:
+    """Take an HL7 message as the door does."""
+
+    def apply(uow: UnitOfWork, message_id: str, actor: Actor) -> Applied:
+        if fail:
+            raise Conflict
+        return Applied(patient_id=uow.patients.add(Demographics(PersonName("X")), [], None).id)
+
+    command = ReceiveMessage("EPIC|GENHOSP", control_id, raw.hex(), kind, raw, apply, lambda applied, error: b"ACK")
+    store.run(receive_message, command, HL7_PEER)
+
+
+def test_a_raw_route_forwards_what_was_accepted_byte_for_byte(store: Store, tmp_path: Path) -> None:
+    routes = '[[route]]\non = "MessageReceived"\nif = "message.type == \'ADT\'"\nsend = "raw"\nto = ["lake"]\n'
+    config = configuration(tmp_path / "home", "lake", routes=routes)
+    raw = "MSH|^~\\&|EPIC|GENHOSP|||20260101||ADT^A04|C1|P|2.3\rPID|1||7||M\xfcller\r".encode("latin-1")
+    receive(store, "C1", raw)
+    receive(store, "C2", b"MSH|other", "ORM^O01")
+    receive(store, "C3", b"MSH|refused", fail=True)
+    route_all(store, config)
+    forwarded = take(store, "lake")
+    assert forwarded is not None
+    assert (forwarded.body, forwarded.control_id, forwarded.kind) == (raw, "C1", "ADT^A04")
+    assert take(store, "lake") is None
 
 
 def test_an_accepted_result_is_an_event_of_the_chain_and_other_deliveries_are_not(store: Store, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from hilum.settings import Destination, Settings
 from hilum.storage.deliveries import NewDelivery
 from hilum.storage.leases import TakeLease, take_lease
 from hilum.storage.unit_of_work import UnitOfWork
+from hilum.workflow.inbound import APPLIED
 
 log = logging.getLogger(__name__)
 
@@ -131,8 +132,7 @@ def make(
 ) -> NewDelivery | None:
     """Encode an event for a destination; None where there is nothing to say, a dead letter where it cannot be said."""
     if send == "raw":
-        message = context.message
-        return None if message is None else NewDelivery(message.kind, message.control_id, message.raw)
+        return _raw(context)
     encoder = encoders.get(destination.kind)
     if encoder is None:
         return unmade("dead", "no-encoder", send)
@@ -144,6 +144,14 @@ def make(
     if encoded is None:
         return None
     return NewDelivery(encoded.kind[:KIND_LIMIT], encoded.control_id, encoded.body, encoded.supersedes_key)
+
+
+def _raw(context: EventContext) -> NewDelivery | None:
+    """A received message byte for byte. One that was refused is not handed on: its sender knows, and sends it again."""
+    message = context.message
+    if message is None or context.event.details.get("outcome") != APPLIED:
+        return None
+    return NewDelivery(message.kind, message.control_id, message.raw)
 
 
 def unmade(state: str, reason: str, send: str) -> NewDelivery:

@@ -20,4 +20,4 @@ def encoders() -> dict[str, Encoder]:
 
 def senders(home: Path) -> dict[str, Sender]:
     """What brings bytes to a receiver, per kind of destination."""
-    return {"webhook": WebhookSender(home), "file": FileSender(home), "smtp": SmtpSender(home)}
+    return {"webhook": WebhookSender(home), "file": FileSender(), "smtp": SmtpSender(home)}

@@ -24,12 +24,9 @@ _PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBUSY, errno.
 class FileSender:
     """Writes each body into the folder of its destination."""
 
-    def __init__(self, home: Path) -> None:
-        self._home = home
-
     def send(self, delivery: Delivery, destination: Destination) -> Sent:
         """Write one file; ACCEPTED means that a power cut now does not lose it."""
-        folder = folder_of(self._home, destination.address)
+        folder = folder_of(destination.address)
         try:
             folder.mkdir(mode=0o750, parents=True, exist_ok=True)
             write_synced(folder / file_name(delivery), delivery.body, mode=FILE_MODE, replace=True)
@@ -44,10 +41,9 @@ class FileSender:
         """Nothing is held."""
 
 
-def folder_of(home: Path, address: str) -> Path:
-    """Return the folder that `file:///path` names; a relative one is in the home."""
-    parts = urlsplit(address)
-    return home / unquote(parts.netloc + parts.path)
+def folder_of(address: str) -> Path:
+    """Return the folder that `file:///path` names."""
+    return Path(unquote(urlsplit(address).path))
 
 
 def file_name(delivery: Delivery) -> str:
