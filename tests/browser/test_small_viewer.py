@@ -35,8 +35,10 @@ def brightness(page: Page) -> float:
     page.wait_for_selector(EXACT)
     return page.evaluate(
         """() => {
-          const canvas = document.querySelector("[data-canvas]");
-          const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+          const shown = document.querySelector("[data-canvas]");
+          const copy = new OffscreenCanvas(shown.width, shown.height).getContext("2d", { willReadFrequently: true });
+          copy.drawImage(shown, 0, 0);
+          const { data } = copy.getImageData(0, 0, shown.width, shown.height);
           let sum = 0;
           for (let index = 0; index < data.length; index += 4) sum += data[index];
           return (4 * sum) / data.length;
