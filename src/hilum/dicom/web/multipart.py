@@ -155,8 +155,6 @@ class MultipartReader:
             if name.strip().lower() == b"content-type":
                 self._part.content_type = value.decode("latin-1").strip()
         del self._buffer[: end + length]
-        if self._buffer.startswith(b"--"):  # an empty part: its delimiter has lost its line to the header's end
-            self._buffer[:0] = b"\r\n"
         self._in_head = False
         return True
 

@@ -60,7 +60,7 @@ def explicit_little_endian(blobs: BlobStore, row: StoredInstance, opened: Opener
                     _replace_pixels(dataset, opened(location_of_row(row)), render)
             dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
             buffer = io.BytesIO()
-            dataset.save_as(buffer, implicit_vr=False, little_endian=True, enforce_file_format=True)
+            pydicom.dcmwrite(buffer, dataset, implicit_vr=False, little_endian=True, enforce_file_format=True)
             return buffer.getvalue()
     except Unsupported as error:
         raise NotAcceptable(error.message, field="Accept") from error
