@@ -13,6 +13,7 @@ import requests
 import sqlalchemy as sa
 
 from fixtures.fhir_server import CT_CHEST, Clinic, open_clinic
+from fixtures.stores import open_store
 from hilum.core.order import Code, OrderStatus
 from hilum.core.report import ReportStatus
 from hilum.fhir.cds_cards import relative_age
@@ -24,15 +25,26 @@ LONG_AGO = (datetime.now(UTC) - timedelta(days=100)).date()
 
 
 @pytest.fixture
-def clinic(store: Store, tmp_path: Path) -> Iterator[Clinic]:
+def both_clinics(store: Store, tmp_path: Path) -> Iterator[Clinic]:
+    """A clinic on each database in turn, for what queries of its own."""
     with open_clinic(store, tmp_path / "home") as opened:
         yield opened
 
 
 @pytest.fixture
-def sqlite_clinic(sqlite_store: Store, tmp_path: Path) -> Iterator[Clinic]:
+def clinic(sqlite_store: Store, tmp_path: Path) -> Iterator[Clinic]:
     with open_clinic(sqlite_store, tmp_path / "home") as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def empty_clinic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clinic]:
+    """A clinic that tests of refusals share, since they change nothing."""
+    folder = tmp_path_factory.mktemp("empty")
+    store = open_store("sqlite", folder)
+    with open_clinic(store, folder / "home") as opened:
+        yield opened
+    store.close()
 
 
 def draft(code: str = "CTCHEST", display: str = "CT Chest", **elements: Any) -> dict[str, Any]:
@@ -68,18 +80,18 @@ def performed(clinic: Clinic, number: str, *, impression: str = "Nodule of 6 mm.
     return order, uid
 
 
-def test_discovery_is_open_and_names_three_services(sqlite_clinic: Clinic) -> None:
-    answer = requests.get(f"{sqlite_clinic.root}/cds-services", timeout=10)
+def test_discovery_is_open_and_names_three_services(empty_clinic: Clinic) -> None:
+    answer = requests.get(f"{empty_clinic.root}/cds-services", timeout=10)
     assert answer.headers["content-type"] == "application/json"
     hooks = {service["id"]: service["hook"] for service in answer.json()["services"]}
     assert hooks == {SELECT: "order-select", SIGN: "order-sign", VIEW: "patient-view"}
     assert answer.json()["services"][0]["prefetch"] == {"patient": "Patient/{{context.patientId}}"}
 
 
-def test_a_prior_is_named_with_its_age_and_opened_by_the_card(clinic: Clinic) -> None:
-    person = clinic.register("M1")
-    order, uid = performed(clinic, "M1", procedure=Code("CTCHESTC", "LN", "CT Chest with contrast"))
-    (card,) = cards_of(clinic, SIGN, request_of("order-sign", person.id, draft()))
+def test_a_prior_is_named_with_its_age_and_opened_by_the_card(both_clinics: Clinic) -> None:
+    person = both_clinics.register("M1")
+    order, uid = performed(both_clinics, "M1", procedure=Code("CTCHESTC", "LN", "CT Chest with contrast"))
+    (card,) = cards_of(both_clinics, SIGN, request_of("order-sign", person.id, draft()))
     assert card["summary"] == "CT Chest with contrast 3 months ago"
     assert card["indicator"] == "info"
     assert LONG_AGO.isoformat() in card["detail"]
@@ -88,7 +100,7 @@ def test_a_prior_is_named_with_its_age_and_opened_by_the_card(clinic: Clinic) ->
     assert card["links"] == [
         {
             "label": "Open the images",
-            "url": f"{clinic.root}/viewer/launch?requestType=STUDY&studyUID={uid}",
+            "url": f"{both_clinics.root}/viewer/launch?requestType=STUDY&studyUID={uid}",
             "type": "absolute",
         }
     ]
@@ -123,16 +135,16 @@ def test_a_prior_of_another_region_or_of_a_patient_of_the_same_name_is_not_named
     assert cards_of(clinic, SIGN, request_of("order-sign", person.id, draft())) == []
 
 
-def test_the_ehrs_own_patient_is_known_by_its_identifiers(clinic: Clinic) -> None:
-    clinic.register("M1")
-    performed(clinic, "M1")
+def test_the_ehrs_own_patient_is_known_by_its_identifiers(both_clinics: Clinic) -> None:
+    both_clinics.register("M1")
+    performed(both_clinics, "M1")
     foreign = {"system": "https://ehr.example/mrn", "value": "M1"}
     ours = {"system": "urn:hilum:authority:GENHOSP", "value": "M1"}
     same = {"resourceType": "Patient", "birthDate": "1980-01-02", "name": [{"family": "DOE"}]}
 
     def asked(patient: dict[str, Any], **elements: Any) -> int:
         body = request_of("order-sign", "ehr-77", draft(**elements), prefetch={"patient": patient})
-        return len(cards_of(clinic, SIGN, body))
+        return len(cards_of(both_clinics, SIGN, body))
 
     assert asked({"identifier": [ours]}) == 1
     assert asked({"identifier": [{"value": "M1"}]}) == 1, "the facility's own authority stands in"
@@ -184,13 +196,15 @@ def checks(clinic: Clinic) -> list[Any]:
         return list(db.execute(sa.select(tables.prior_check).order_by(tables.prior_check.c.id)))
 
 
-def test_the_check_is_tied_to_the_order_that_follows(clinic: Clinic) -> None:
-    person = clinic.register("M1")
+def test_the_check_is_tied_to_the_order_that_follows(both_clinics: Clinic) -> None:
+    person = both_clinics.register("M1")
     typed = {"type": {"coding": [{"code": "PLAC"}]}, "value": "PL77"}
-    cards_of(clinic, SIGN, request_of("order-sign", person.id, draft(identifier=[typed]), draft("CTHEAD", "CT Head")))
-    head = clinic.place("M1", procedure=Code("CTHEAD", "LN", "CT Head"))
-    chest = clinic.place("M1", placer_order_number="PL77")
-    tied = {check.procedure_code: check.order_id for check in checks(clinic)}
+    cards_of(
+        both_clinics, SIGN, request_of("order-sign", person.id, draft(identifier=[typed]), draft("CTHEAD", "CT Head"))
+    )
+    head = both_clinics.place("M1", procedure=Code("CTHEAD", "LN", "CT Head"))
+    chest = both_clinics.place("M1", placer_order_number="PL77")
+    tied = {check.procedure_code: check.order_id for check in checks(both_clinics)}
     assert tied == {"CTCHEST": chest.id, "CTHEAD": head.id}
 
 
@@ -252,13 +266,13 @@ def test_texts_from_outside_are_no_markup(clinic: Clinic) -> None:
     assert r"\[click\]\(http://evil.example\) \<script\>" in card["detail"]
 
 
-def test_feedback_is_kept(clinic: Clinic) -> None:
+def test_feedback_is_kept(both_clinics: Clinic) -> None:
     items = [
         {"card": "card-1", "outcome": "accepted", "outcomeTimestamp": "2026-11-24T10:00:00Z"},
         {"card": "card-2", "outcome": "overridden", "overrideReason": {"userComment": "needed again"}},
     ]
-    clinic.ask("POST", f"/cds-services/{SIGN}/feedback", json={"feedback": items})
-    with clinic.store.read() as db:
+    both_clinics.ask("POST", f"/cds-services/{SIGN}/feedback", json={"feedback": items})
+    with both_clinics.store.read() as db:
         kept = db.execute(sa.select(tables.cds_feedback).order_by(tables.cds_feedback.c.card)).all()
     assert [(row.service, row.card, row.outcome) for row in kept] == [
         (SIGN, "card-1", "accepted"), (SIGN, "card-2", "overridden"),
@@ -279,28 +293,28 @@ def test_feedback_is_kept(clinic: Clinic) -> None:
         {"prefetch": {"patient": {"identifier": {"value": "M1"}}}},
     ],
 )
-def test_a_malformed_request_is_refused_by_its_field(sqlite_clinic: Clinic, change: dict[str, Any]) -> None:
+def test_a_malformed_request_is_refused_by_its_field(empty_clinic: Clinic, change: dict[str, Any]) -> None:
     body = request_of("order-sign", "x", draft()) | change
-    answer = sqlite_clinic.ask("POST", f"/cds-services/{SIGN}", status=400, json=body)
+    answer = empty_clinic.ask("POST", f"/cds-services/{SIGN}", status=400, json=body)
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["field"]
 
 
-def test_what_is_no_request_is_refused(sqlite_clinic: Clinic) -> None:
+def test_what_is_no_request_is_refused(empty_clinic: Clinic) -> None:
     path = f"/cds-services/{SIGN}"
     json_type = {"Content-Type": "application/json"}
     for content in (b"", b"{", b"[]", b"\xff", b"[" * 100_000):
-        sqlite_clinic.ask("POST", path, status=400, data=content, headers=json_type)
-    sqlite_clinic.ask("POST", path, status=413, data=b" " * (4 * 1024 * 1024 + 1), headers=json_type)
-    sqlite_clinic.ask("POST", path, status=415, data="hook=order-sign")
-    sqlite_clinic.ask("GET", path, status=405)
-    sqlite_clinic.ask("POST", "/cds-services/other", status=404, json={})
+        empty_clinic.ask("POST", path, status=400, data=content, headers=json_type)
+    empty_clinic.ask("POST", path, status=413, data=b" " * (4 * 1024 * 1024 + 1), headers=json_type)
+    empty_clinic.ask("POST", path, status=415, data="hook=order-sign")
+    empty_clinic.ask("GET", path, status=405)
+    empty_clinic.ask("POST", "/cds-services/other", status=404, json={})
     for feedback in ({}, {"feedback": []}, {"feedback": [{"card": "c", "outcome": "ignored"}]}):
-        sqlite_clinic.ask("POST", f"{path}/feedback", status=400, json=feedback)
+        empty_clinic.ask("POST", f"{path}/feedback", status=400, json=feedback)
     many = {"feedback": [{"card": "c", "outcome": "accepted"}] * 51}
-    sqlite_clinic.ask("POST", f"{path}/feedback", status=413, json=many)
+    empty_clinic.ask("POST", f"{path}/feedback", status=413, json=many)
     twenty_one = request_of("order-sign", "x", *[draft()] * 21)
-    sqlite_clinic.ask("POST", path, status=413, json=twenty_one)
+    empty_clinic.ask("POST", path, status=413, json=twenty_one)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from fhirclient.models.capabilitystatement import CapabilityStatement
 
 from fixtures.fhir_server import Clinic, open_clinic
+from fixtures.stores import open_store
 from hilum.core import errors
 from hilum.core.errors import HilumError
 from hilum.fhir import errors as fhir_errors
@@ -28,6 +29,16 @@ def clinic(sqlite_store: Store, tmp_path: Path) -> Iterator[Clinic]:
         yield opened
 
 
+@pytest.fixture(scope="module")
+def empty_clinic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clinic]:
+    """A clinic that tests of refusals share, since they change nothing."""
+    folder = tmp_path_factory.mktemp("empty")
+    store = open_store("sqlite", folder)
+    with open_clinic(store, folder / "home") as opened:
+        yield opened
+    store.close()
+
+
 def audited(clinic: Clinic, outcome: str) -> list[tuple[str, str | None]]:
     row = tables.audit_event.c
     with clinic.store.read() as db:
@@ -35,8 +46,8 @@ def audited(clinic: Clinic, outcome: str) -> list[tuple[str, str | None]]:
         return [(found.action, found.patient_id) for found in db.execute(query.order_by(row.sequence))]
 
 
-def test_metadata_is_open_and_says_what_is_there(clinic: Clinic) -> None:
-    answer = requests.get(f"{clinic.root}/fhir/metadata", timeout=10)
+def test_metadata_is_open_and_says_what_is_there(empty_clinic: Clinic) -> None:
+    answer = requests.get(f"{empty_clinic.root}/fhir/metadata", timeout=10)
     assert answer.status_code == 200
     statement = answer.json()
     CapabilityStatement(statement)
@@ -44,11 +55,11 @@ def test_metadata_is_open_and_says_what_is_there(clinic: Clinic) -> None:
     for resource in statement["rest"][0]["resource"]:
         for parameter in resource.get("searchParam", []):
             value = {"date": "2026", "reference": "A", "token": "true", "string": "a"}[parameter["type"]]
-            clinic.get(f"{resource['type']}?{parameter['name']}={value}")
+            empty_clinic.get(f"{resource['type']}?{parameter['name']}={value}")
         for include in resource.get("searchInclude", []):
-            clinic.get(f"{resource['type']}?_include={include}")
+            empty_clinic.get(f"{resource['type']}?_include={include}")
         for include in resource.get("searchRevInclude", []):
-            clinic.get(f"{resource['type']}?_revinclude={include}")
+            empty_clinic.get(f"{resource['type']}?_revinclude={include}")
 
 
 def test_every_parameter_has_its_condition_and_every_condition_its_parameter() -> None:
@@ -57,9 +68,9 @@ def test_every_parameter_has_its_condition_and_every_condition_its_parameter() -
         assert named == set(CONDITIONS[searchable.kind])
 
 
-def test_nobody_reads_without_being_known(clinic: Clinic) -> None:
+def test_nobody_reads_without_being_known(empty_clinic: Clinic) -> None:
     for path in ("Patient", f"Patient/{NOWHERE}", "Endpoint"):
-        answer = requests.get(f"{clinic.root}/fhir/{path}", timeout=10)
+        answer = requests.get(f"{empty_clinic.root}/fhir/{path}", timeout=10)
         assert answer.status_code == 401
         assert answer.headers["www-authenticate"].startswith("Bearer")
         assert answer.json()["issue"][0]["code"] == "login"
@@ -106,14 +117,14 @@ def test_a_known_version_is_not_sent_again(clinic: Clinic) -> None:
     assert changed.headers["etag"] != etag
 
 
-def test_only_json_is_written(clinic: Clinic) -> None:
+def test_only_json_is_written(empty_clinic: Clinic) -> None:
     for accept in ("application/fhir+json", "application/json", "*/*", "text/html, application/fhir+json;q=0.9"):
-        clinic.ask("GET", "/fhir/Patient", headers={"Accept": accept})
+        empty_clinic.ask("GET", "/fhir/Patient", headers={"Accept": accept})
     for wanted in ("json", "application/json", "application/fhir%2Bjson", "application/fhir+json"):
-        clinic.ask("GET", f"/fhir/Patient?_format={wanted}", headers={"Accept": "application/fhir+xml"})
-    refused = clinic.ask("GET", "/fhir/Patient", status=406, headers={"Accept": "application/fhir+xml"})
+        empty_clinic.ask("GET", f"/fhir/Patient?_format={wanted}", headers={"Accept": "application/fhir+xml"})
+    refused = empty_clinic.ask("GET", "/fhir/Patient", status=406, headers={"Accept": "application/fhir+xml"})
     assert refused.json()["resourceType"] == "OperationOutcome"
-    clinic.get("Patient?_format=xml", answered=406)
+    empty_clinic.get("Patient?_format=xml", answered=406)
 
 
 @pytest.mark.parametrize(
@@ -127,8 +138,10 @@ def test_only_json_is_written(clinic: Clinic) -> None:
         ("POST", "/fhir/metadata", "GET, HEAD"),
     ],
 )
-def test_other_methods_are_refused_with_what_is_offered(clinic: Clinic, method: str, path: str, allow: str) -> None:
-    answer = clinic.ask(method, path, status=405)
+def test_other_methods_are_refused_with_what_is_offered(
+    empty_clinic: Clinic, method: str, path: str, allow: str
+) -> None:
+    answer = empty_clinic.ask(method, path, status=405)
     assert answer.headers["allow"] == allow
     assert answer.json()["resourceType"] == "OperationOutcome"
 
@@ -137,8 +150,8 @@ def test_other_methods_are_refused_with_what_is_offered(clinic: Clinic, method: 
     "path",
     ["Patient/nobody", "Patient/%00", "Patient/" + "x" * 65, "Medication", "Medication/1", "Patient/1/_history", ""],
 )
-def test_what_is_not_there_is_said_by_an_outcome(clinic: Clinic, path: str) -> None:
-    assert clinic.get(path, answered=404)["issue"][0]["code"] == "not-found"
+def test_what_is_not_there_is_said_by_an_outcome(empty_clinic: Clinic, path: str) -> None:
+    assert empty_clinic.get(path, answered=404)["issue"][0]["code"] == "not-found"
 
 
 def test_head_answers_without_a_body(clinic: Clinic) -> None:
@@ -148,17 +161,17 @@ def test_head_answers_without_a_body(clinic: Clinic) -> None:
     assert answer.headers["etag"]
 
 
-def test_endpoints_are_found_and_read(clinic: Clinic) -> None:
-    bundle = clinic.get("Endpoint", **{"connection-type": "dicom-wado-rs"})
+def test_endpoints_are_found_and_read(empty_clinic: Clinic) -> None:
+    bundle = empty_clinic.get("Endpoint", **{"connection-type": "dicom-wado-rs"})
     assert [entry["resource"]["id"] for entry in bundle["entry"]] == ["dicom-web"]
-    assert clinic.get("Endpoint/image-display")["address"] == f"{clinic.root}/viewer/launch"
-    assert clinic.get("Endpoint")["entry"][0]["resource"]["address"] == f"{clinic.root}/dicom-web"
-    clinic.get("Endpoint/other", answered=404)
-    clinic.get("Endpoint?name=x", answered=400)
+    assert empty_clinic.get("Endpoint/image-display")["address"] == f"{empty_clinic.root}/viewer/launch"
+    assert empty_clinic.get("Endpoint")["entry"][0]["resource"]["address"] == f"{empty_clinic.root}/dicom-web"
+    empty_clinic.get("Endpoint/other", answered=404)
+    empty_clinic.get("Endpoint?name=x", answered=400)
 
 
-def test_a_forged_host_reaches_no_link(clinic: Clinic) -> None:
-    answer = clinic.ask("GET", "/fhir/Endpoint", headers={"Host": "evil.example"})
+def test_a_forged_host_reaches_no_link(empty_clinic: Clinic) -> None:
+    answer = empty_clinic.ask("GET", "/fhir/Endpoint", headers={"Host": "evil.example"})
     assert "evil.example" not in answer.text
 
 

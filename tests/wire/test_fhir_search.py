@@ -13,6 +13,7 @@ from fhirclient import client as fhirclient_client
 from fhirclient.models.diagnosticreport import DiagnosticReport
 
 from fixtures.fhir_server import CT_CHEST, WILSON, Clinic, open_clinic
+from fixtures.stores import open_store
 from hilum.core.identifiers import new_uid
 from hilum.core.order import Code, Priority
 from hilum.core.report import ReportStatus
@@ -29,6 +30,16 @@ def clinic(store: Store, tmp_path: Path) -> Iterator[Clinic]:
 def sqlite_clinic(sqlite_store: Store, tmp_path: Path) -> Iterator[Clinic]:
     with open_clinic(sqlite_store, tmp_path / "home") as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def empty_clinic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clinic]:
+    """A clinic that tests of refusals share, since they change nothing."""
+    folder = tmp_path_factory.mktemp("empty")
+    store = open_store("sqlite", folder)
+    with open_clinic(store, folder / "home") as opened:
+        yield opened
+    store.close()
 
 
 def test_patients_are_found_by_name_without_case_and_accents(clinic: Clinic) -> None:
@@ -266,8 +277,8 @@ def test_what_comes_along_is_only_what_the_asker_may_see(clinic: Clinic) -> None
         ("family=a%00b", "family"),
     ],
 )
-def test_what_is_not_understood_is_refused_by_its_name(sqlite_clinic: Clinic, query: str, named: str) -> None:
-    outcome = sqlite_clinic.get(f"Patient?{query}", answered=400)
+def test_what_is_not_understood_is_refused_by_its_name(empty_clinic: Clinic, query: str, named: str) -> None:
+    outcome = empty_clinic.get(f"Patient?{query}", answered=400)
     assert outcome["resourceType"] == "OperationOutcome"
     assert outcome["issue"][0]["expression"] == [named]
 
@@ -345,6 +356,9 @@ def test_the_hot_searches_use_an_index(store: Store, tmp_path: Path) -> None:
         clinic.found("Patient", identifier="1")
         clinic.found("ServiceRequest", identifier="urn:hilum:placer-order-number:EPIC|PL1")
         clinic.found("ImagingStudy", basedon=order.id)
+        clinic.found("ImagingStudy", identifier=order.accession_number)
+        clinic.found("ImagingStudy", patient=order.patient_id)
+        clinic.found("DiagnosticReport", identifier=order.accession_number)
         clinic.found("DiagnosticReport", based_on=order.id)
         clinic.found("DiagnosticReport", **{"patient.identifier": "1"})
         sa.event.remove(store.engine, "before_cursor_execute", note)
@@ -352,7 +366,7 @@ def test_the_hot_searches_use_an_index(store: Store, tmp_path: Path) -> None:
             for statement, parameters in statements:
                 rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
                 plans += [row[-1] for row in rows]
-    assert len(statements) == 5
+    assert len(statements) == 8
     assert [step for step in plans if step.startswith("SCAN ") and "INDEX" not in step] == []
 
 

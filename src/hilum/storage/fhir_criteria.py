@@ -143,7 +143,13 @@ started = sa.case((study.c.study_date == "", ""), else_=_digits)
 
 
 def _started(span: Any) -> Condition:
-    return sa.and_(study.c.study_date != "", _within(started, span, _wall_time))
+    conditions = [study.c.study_date != "", _within(started, span, _wall_time)]
+    # The same bounds by day, which have an index.
+    if span.low is not None and not span.outside:
+        conditions.append(study.c.study_date >= _wall_time(span.low)[:8])
+    if span.high is not None and not span.outside:
+        conditions.append(study.c.study_date <= _wall_time(span.high)[:8])
+    return sa.and_(*conditions)
 
 
 def _member(column: sa.ColumnElement[Any]) -> Callable[[Any], Condition]:
@@ -192,20 +198,35 @@ def _order_identifier(token: Any) -> Condition:
     return _order_numbers(token, _ORDER_NUMBERS)
 
 
+def _identified_order(column: sa.ColumnElement[Any]) -> Callable[[Any], Condition]:
+    """An identifier of the order behind a row, looked up among the orders first."""
+
+    def condition(token: Any) -> Condition:
+        return column.in_(sa.select(order.c.id).where(_order_identifier(token)).correlate(None))
+
+    return condition
+
+
 def _report_identifier(token: Any) -> Condition:
     return _order_numbers(token, _REPORT_NUMBERS)
 
 
 def _study_identifier(token: Any) -> Condition:
-    """Only what is shown matches: the order's accession number for a verified study, else the one on the images."""
-    options: list[Condition] = [sa.false()]
+    """Only what is shown matches: the order's accession number for a verified study, else the one on the images.
+
+    Each kind of number is looked up in its own index; one condition over both tables would read all studies.
+    """
+    named, asked = tables.study.alias(), tables.imaging_order.alias()
+    verified = named.c.match_state == MatchState.VERIFIED.value
+    found = [sa.select(named.c.id).where(sa.false())]
     if Number.STUDY_UID in token.numbers:
-        options.append(_number(token, study.c.study_instance_uid, None))
+        found.append(sa.select(named.c.id).where(_number(token, named.c.study_instance_uid, None)))
     if Number.ACCESSION in token.numbers:
-        verified = study.c.match_state == MatchState.VERIFIED.value
-        options.append(sa.and_(verified, _number(token, order.c.accession_number, None)))
-        options.append(sa.and_(sa.not_(verified), _number(token, study.c.accession_number, None)))
-    return sa.or_(*options)
+        ordered = sa.select(named.c.id).join(asked, asked.c.id == named.c.order_id).where(verified)
+        found.append(ordered.where(_number(token, asked.c.accession_number, None)))
+        claimed = sa.select(named.c.id).where(sa.not_(verified))
+        found.append(claimed.where(_number(token, named.c.accession_number, None)))
+    return study.c.id.in_(sa.union_all(*found))
 
 
 def _family(token: Any) -> sa.Select[Any]:
@@ -325,7 +346,7 @@ CONDITIONS: Mapping[Kind, Mapping[str, Callable[[Any], Condition]]] = {
         "patient": _patient_row(study.c.patient_id),
         "patient.identifier": _patient_identifier(study.c.patient_id),
         "basedon": _row(study.c.order_id),
-        "basedon.identifier": _order_identifier,
+        "basedon.identifier": _identified_order(study.c.order_id),
         "status": _constant,
         "started": _started,
         "modality": _study_modality,
@@ -339,7 +360,7 @@ CONDITIONS: Mapping[Kind, Mapping[str, Callable[[Any], Condition]]] = {
         "patient": _patient_row(report.c.patient_id),
         "patient.identifier": _patient_identifier(report.c.patient_id),
         "based-on": _row(report.c.order_id),
-        "based-on.identifier": _order_identifier,
+        "based-on.identifier": _identified_order(report.c.order_id),
         "status": _member(version.c.status),
         "category": _constant,
         "code": _code(order.c.procedure_code, order.c.procedure_scheme),

@@ -33,7 +33,10 @@ from hilum.storage.scoping import patient_in_scope
 
 Connection = sa.Connection
 
-_SHOWN_STUDIES = (MatchState.VERIFIED.value, MatchState.UNVERIFIED.value)
+# Said by what is left out: SQLite would walk the index of states for what is shown, and sort nearly all studies.
+_HIDDEN_STUDIES = tuple(
+    state.value for state in MatchState if state not in (MatchState.VERIFIED, MatchState.UNVERIFIED)
+)
 
 # Where each resource's rows come from, which column is its id, and whose patient it is of.
 _TABLES: dict[Kind, sa.FromClause] = {
@@ -164,7 +167,7 @@ def _visible(kind: Kind, scope: Scope) -> list[Condition]:
         shown = tables.series
         conditions += [
             study.c.patient_id.is_not(None),
-            study.c.match_state.in_(_SHOWN_STUDIES),
+            study.c.match_state.not_in(_HIDDEN_STUDIES),
             sa.exists().where(shown.c.study_id == study.c.id, shown.c.withheld.is_(False), shown.c.instance_count > 0),
             sa.not_(_outranked()),
         ]
