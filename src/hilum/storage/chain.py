@@ -46,7 +46,7 @@ def order_events(connection: sa.Connection, order: Order) -> list[Event]:
             ),
         )
     )
-    events = [event_from_row(row) for row in connection.execute(query.order_by(_event.c.at, _event.c.id))]
+    events = [event_from_row(row) for row in connection.execute(query.order_by(_event.c.at, _event.c.number))]
     return [
         event for event in events if event.name is not EventName.PRIORS_CHECKED or event.details.get("check") in checks
     ]

@@ -1,7 +1,7 @@
 """Lanes and deliveries: what is to leave, in order per (destination, subject).
 
 Locks are taken lane first, then its deliveries, so that router, workers and operators never wait for each other in a
-circle. What a lane may do next follows from its deliveries and stands in `lane.ready_at` (see `tables.lane`).
+circle. What a lane may do next is in `lane_rule`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from hilum.core.event import Event, EventName
 from hilum.storage import tables
+from hilum.storage.lane_rule import HEAD, LOCK_LANE, TAKE_LANE, apply_rule, set_lane
 
 if TYPE_CHECKING:
     from hilum.storage.unit_of_work import UnitOfWork
@@ -22,6 +23,33 @@ if TYPE_CHECKING:
 _event = tables.event
 _lane = tables.lane
 _delivery = tables.delivery
+
+_OF = sa.bindparam("of", type_=_delivery.c.id.type)
+_STANDING: sa.Select[Any] = sa.select(
+    _delivery.c.id,
+    _delivery.c.lane_id,
+    _delivery.c.state,
+    _delivery.c.position,
+    _delivery.c.attempts,
+    _delivery.c.refusals,
+    _delivery.c.supersedes_key,
+).where(_delivery.c.id == _OF)
+_TAKEN = (
+    _delivery.update()
+    .where(_delivery.c.id == _OF)
+    .values(state="sending", attempts=sa.bindparam("to"), sent_at=sa.bindparam("now"))
+)
+_SETTLED = (
+    _delivery.update()
+    .where(_delivery.c.id == _OF)
+    .values(
+        state=sa.bindparam("to_state"),
+        reason=sa.bindparam("to_reason"),
+        reply=sa.bindparam("to_reply"),
+        refusals=sa.bindparam("to_refusals"),
+        delivered_at=sa.bindparam("to_delivered"),
+    )
+)
 
 # States in which a delivery still has something ahead of it; a newer version may take its place in all but "sending".
 UNSENT = ("waiting", "sending")
@@ -188,45 +216,26 @@ class Deliveries:
     def take(self, destination: str, holder: str, lease_seconds: float) -> Delivery | None:
         """Lease the lane of a destination that has been ready the longest; return the delivery at its head."""
         now = self._uow.now
-        query = ready_lane(destination, now).with_for_update(skip_locked=True)
-        while (found := self._db.execute(query).first()) is not None:
-            lane_id = str(found.id)
-            row = self._head(lane_id)
+        while (found := self._db.execute(TAKE_LANE, {"destination": destination, "now": now}).first()) is not None:
+            row = self._db.execute(HEAD, {"of": found.id}).one_or_none()
             if row is None:
-                self.refresh(lane_id)
+                self.refresh(found.id)
                 continue
-            self._db.execute(
-                _lane.update()
-                .where(_lane.c.id == lane_id)
-                .values(lease_by=holder, ready_at=now + timedelta(seconds=lease_seconds))
-            )
-            self._db.execute(
-                _delivery.update()
-                .where(_delivery.c.id == row.id)
-                .values(state="sending", attempts=row.attempts + 1, sent_at=now)
-            )
+            set_lane(self._db, found.id, "open", now + timedelta(seconds=lease_seconds), holder)
+            self._db.execute(_TAKEN, {"of": row.id, "to": row.attempts + 1, "now": now})
             return _delivery_from_row(row, destination, row.attempts + 1)
         return None
 
-    def _head(self, lane_id: str) -> sa.Row[Any] | None:
-        # After a join two may be on their way at once, so the head is looked for among both states.
-        heads = []
-        for state in UNSENT:
-            query = sa.select(_delivery).where(_delivery.c.lane_id == lane_id, _delivery.c.state == state)
-            heads.append(self._db.execute(query.order_by(_delivery.c.position, _delivery.c.id).limit(1)).first())
-        return min((row for row in heads if row is not None), key=lambda row: (row.position, row.id), default=None)
-
     def lock_delivery(self, delivery_id: str) -> sa.Row[Any] | None:
-        """Lock the lane of a delivery, then return the delivery as it is now."""
-        query = sa.select(_delivery).where(_delivery.c.id == delivery_id)
-        row = self._db.execute(query).one_or_none()
-        while row is not None:
+        """Lock the lane of a delivery, then return where the delivery stands now."""
+        row = self._db.execute(_STANDING, {"of": delivery_id}).one_or_none()
+        while row is not None and self._uow.on_postgresql:
             self.lock_lane(row.lane_id)
-            again = self._db.execute(query).one()
+            again = self._db.execute(_STANDING, {"of": delivery_id}).one()
             if again.lane_id == row.lane_id:
                 return again
             row = again
-        return None
+        return row
 
     def make_body(self, delivery_id: str, new: NewDelivery) -> None:
         """Store the body that could not be made before."""
@@ -256,18 +265,16 @@ class Deliveries:
             return None
         if state in REPLACEABLE and row.supersedes_key and self._has_newer(row):
             state, retry_at = "superseded", None
-        self._db.execute(
-            _delivery.update()
-            .where(_delivery.c.id == row.id)
-            .values(
-                state=state,
-                reason=reason,
-                reply=reply,
-                refusals=row.refusals + (1 if refused else 0),
-                delivered_at=self._uow.now if state == "delivered" else None,
-            )
-        )
-        self._release(row.lane_id, row.id, retry_at)
+        settled = {
+            "of": row.id,
+            "to_state": state,
+            "to_reason": reason,
+            "to_reply": reply,
+            "to_refusals": row.refusals + (1 if refused else 0),
+            "to_delivered": self._uow.now if state == "delivered" else None,
+        }
+        self._db.execute(_SETTLED, settled)
+        apply_rule(self._db, row.lane_id, self._uow.now, given_back=True, retry_at=retry_at)
         return state
 
     def renew(self, delivery_ids: Sequence[str], holder: str, seconds: float) -> None:
@@ -288,60 +295,15 @@ class Deliveries:
         )
         return self._db.execute(query.limit(1)).scalar() is not None
 
-    def _release(self, lane_id: str, delivery_id: str, retry_at: datetime | None) -> None:
-        """Let a lane go on unless another of its deliveries is still on its way (after a join)."""
-        others = sa.select(_delivery.c.id).where(
-            _delivery.c.lane_id == lane_id, _delivery.c.state == "sending", _delivery.c.id != delivery_id
-        )
-        if self._db.execute(others.limit(1)).scalar() is None:
-            state = "open" if retry_at is None else "retrying"
-            # A parked lane stays parked: only a person lets it go on.
-            kept = sa.case((_lane.c.state == "parked", "parked"), else_=state)
-            ready = self._uow.now if retry_at is None else retry_at
-            self._db.execute(
-                _lane.update().where(_lane.c.id == lane_id).values(state=kept, ready_at=ready, lease_by=None)
-            )
-        self.refresh(lane_id)
-
     # Every lane's one rule
 
     def lock_lane(self, lane_id: str) -> sa.Row[Any]:
         """Return a lane, locked until the commit."""
-        return self._db.execute(sa.select(_lane).where(_lane.c.id == lane_id).with_for_update()).one()
+        return self._db.execute(LOCK_LANE, {"of": lane_id}).one()
 
     def refresh(self, lane_id: str) -> None:
-        """Set what a lane does next from the deliveries in it; a lane that is leased stays so, also when blocked."""
-        lane = self._db.execute(sa.select(_lane).where(_lane.c.id == lane_id)).one()
-        state, ready_at = lane.state, lane.ready_at
-        if state == "parked":
-            ready_at = None
-        elif self._holds(lane_id, _delivery.c.state == "dead"):
-            state, ready_at = "blocked", None
-        elif not self._holds(lane_id, _delivery.c.state.in_(UNSENT)):
-            state, ready_at = "open", None
-        elif lane.lease_by is None and not (
-            state == "retrying" and self._holds(lane_id, _delivery.c.state == "waiting", _delivery.c.attempts > 0)
-        ):
-            state = "open"
-            ready_at = min(ready_at or self._uow.now, self._uow.now)
-        elif lane.lease_by is not None:
-            state, ready_at = "open", ready_at or self._uow.now
-        if (state, ready_at) != (lane.state, lane.ready_at):
-            self._db.execute(_lane.update().where(_lane.c.id == lane_id).values(state=state, ready_at=ready_at))
-
-    def _holds(self, lane_id: str, *where: sa.ColumnElement[bool]) -> bool:
-        query = sa.select(_delivery.c.id).where(_delivery.c.lane_id == lane_id, *where)
-        return self._db.execute(query.limit(1)).scalar() is not None
-
-
-def ready_lane(destination: str, now: datetime) -> sa.Select[tuple[str]]:
-    """The lane of a destination that has been ready the longest."""
-    return (
-        sa.select(_lane.c.id)
-        .where(_lane.c.destination == destination, _lane.c.ready_at <= now)
-        .order_by(_lane.c.ready_at)
-        .limit(1)
-    )
+        """Set what a lane does next from the deliveries in it; a lane that is leased stays so."""
+        apply_rule(self._db, lane_id, self._uow.now)
 
 
 def _delivery_from_row(row: sa.Row[Any], destination: str, attempts: int) -> Delivery:

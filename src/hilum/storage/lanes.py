@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 from hilum.core.errors import Conflict, NotFound
 from hilum.storage import tables
-from hilum.storage.deliveries import UNSENT, Deliveries, ready_lane
+from hilum.storage.deliveries import UNSENT, Deliveries
+from hilum.storage.lane_rule import READY_LANE
 
 if TYPE_CHECKING:
     from hilum.storage.unit_of_work import UnitOfWork
@@ -68,7 +69,7 @@ def has_unrouted(connection: sa.Connection) -> bool:
 
 def has_ready_lane(connection: sa.Connection, destination: str, now: datetime) -> bool:
     """Tell whether a lane of a destination may be taken now."""
-    return connection.execute(ready_lane(destination, now)).scalar() is not None
+    return connection.execute(READY_LANE, {"destination": destination, "now": now}).scalar() is not None
 
 
 @dataclass(frozen=True, slots=True)
