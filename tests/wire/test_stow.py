@@ -79,12 +79,13 @@ def test_the_forms_that_clients_send_are_taken(archive: Archive, content_type: s
     post(archive, body_of(part10_bytes(ct_image()), before=before), 200, content_type=content_type)
 
 
-def test_the_same_instance_again_is_success_and_other_bytes_are_a_duplicate(archive: Archive) -> None:
+def test_the_same_instance_again_is_success_and_other_bytes_are_kept_with_a_warning(archive: Archive) -> None:
     image = ct_image()
     post(archive, body_of(part10_bytes(image)), 200)
     post(archive, body_of(part10_bytes(image)), 200)
     image.InstanceNumber = 7
-    assert reasons(post(archive, body_of(part10_bytes(image)), 409)) == [0x0111]
+    (item,) = post(archive, body_of(part10_bytes(image)), 202).json()["00081199"]["Value"]
+    assert item["00081196"]["Value"] == [0xB000]
     assert archive.search("/instances")[0]["00200013"]["Value"] == [1]
 
 

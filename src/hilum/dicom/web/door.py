@@ -59,7 +59,8 @@ class Door:
     opened: Callable[[Location], Instance] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.opened = instance_opener(self.blobs)
+        # Few: the header of an enhanced multi-frame image alone can be many megabytes.
+        self.opened = instance_opener(self.blobs, cached=8)
 
     def open_study(self, request: Request, standard: str = "DICOMweb WADO-RS") -> ShownStudy:
         """The study of the path, permitted and audited. Raises NotFound (also out of scope), Forbidden."""

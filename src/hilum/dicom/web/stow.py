@@ -35,6 +35,8 @@ DOES_NOT_MATCH = 0xA900
 CANNOT_UNDERSTAND = 0xC000
 PROCESSING_FAILURE = 0x0110
 DUPLICATE_INSTANCE = 0x0111
+# PS3.18 table 10.5.3-3: the instance is kept, but what is served under its UID are the bytes that came first.
+KEPT_BESIDE = 0xB000
 NOT_SUPPORTED = 0x0122
 NOT_AUTHORIZED = 0x0124
 FAILURE_REASON: dict[str, int] = {
@@ -56,12 +58,17 @@ FAILURE_REASON: dict[str, int] = {
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one part; the UIDs are empty where they could not be read."""
+    """What became of one part: `stored`, or the reason of its failure. The UIDs are empty where they can't be read."""
 
     sop_class_uid: str = ""
     sop_instance_uid: str = ""
     stored: Ingested | None = None
     reason: int = 0
+
+    @property
+    def beside(self) -> bool:
+        """Whether it is kept beside another instance of its UID."""
+        return self.stored is not None and self.stored.recorded is Recorded.BESIDE
 
 
 class Stow:
@@ -145,8 +152,7 @@ class Stow:
             if isinstance(view, memoryview):
                 view.release()
         count_instance("stow", stored.recorded.value)
-        reason = DUPLICATE_INSTANCE if stored.recorded is Recorded.BESIDE else 0
-        return Outcome(stored.sop_class_uid, stored.sop_instance_uid, stored, reason)
+        return Outcome(stored.sop_class_uid, stored.sop_instance_uid, stored)
 
 
 def _check_study(view: bytearray | memoryview, study_uid: str) -> None:
@@ -178,19 +184,21 @@ def _reason(error: HilumError) -> int:
 
 
 def _answer(outcomes: list[Outcome], root: str, study_uid: str) -> Response:
-    """The store instances response (PS3.18 10.5.3): 200 all stored, 202 some, 409 none."""
+    """The store instances response (PS3.18 10.5.3): 200 all stored, 202 some or with a warning, 409 none."""
     stored = [outcome for outcome in outcomes if outcome.stored is not None]
-    clean = [outcome for outcome in stored if not outcome.reason]
-    failed = [outcome for outcome in outcomes if outcome.reason]
+    failed = [outcome for outcome in outcomes if outcome.stored is None]
     studies = {outcome.stored.study_instance_uid for outcome in stored if outcome.stored} | {study_uid} - {""}
     body: dict[str, Any] = {}
     if len(studies) == 1:
         body["00081190"] = _element("UR", f"{root}/studies/{next(iter(studies))}")
     if failed:
         body["00081198"] = {"vr": "SQ", "Value": [_failed(outcome) for outcome in failed]}
-    if clean:
-        body["00081199"] = {"vr": "SQ", "Value": list(_referenced(clean, root))}
-    status = 200 if not failed else 202 if clean else 409
+    if stored:
+        body["00081199"] = {"vr": "SQ", "Value": list(_referenced(stored, root))}
+    if not stored:
+        status = 409
+    else:
+        status = 202 if failed or any(outcome.beside for outcome in stored) else 200
     return Response(orjson.dumps(body), status, media_type="application/dicom+json")
 
 
@@ -206,7 +214,8 @@ def _referenced(outcomes: Iterable[Outcome], root: str) -> Iterable[dict[str, An
                 f"{root}/studies/{it.study_instance_uid}/series/{it.series_instance_uid}"
                 f"/instances/{it.sop_instance_uid}"
             )
-            yield _names(outcome) | {"00081190": _element("UR", url)}
+            warning = {"00081196": _element("US", KEPT_BESIDE)} if outcome.beside else {}
+            yield _names(outcome) | {"00081190": _element("UR", url)} | warning
 
 
 def _names(outcome: Outcome) -> dict[str, Any]:
