@@ -46,7 +46,9 @@ def tab(browser: Browser, root: str, **options: Any) -> Iterator[Page]:
     page.on(
         "console",
         lambda line: (
-            complaints.append(line.text) if line.type in ("error", "warning") and not line.text.startswith(EXPECTED) else None
+            complaints.append(line.text)
+            if line.type in ("error", "warning") and not line.text.startswith(EXPECTED)
+            else None
         ),
     )
     try:

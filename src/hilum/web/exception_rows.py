@@ -150,7 +150,9 @@ def _title(title: str, listed: ListedItem) -> str:
     study = listed.study.study
     count = f"{study.instance_count} image{'' if study.instance_count == 1 else 's'}"
     by = f" from {listed.peer}" if listed.peer else ""
-    return f"{title}: {' '.join(part for part in ('/'.join(study.modalities), study.description) if part)}, {count}{by}"
+    modality = "/".join(study.modalities)
+    named = study.description if study.description.startswith(modality) else f"{modality} {study.description}".strip()
+    return f"{title}: {named or 'no description'}, {count}{by}"
 
 
 def _facts(listed: ListedItem) -> tuple[tuple[str, str], ...]:

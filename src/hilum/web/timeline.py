@@ -23,6 +23,7 @@ class Station:
     link: ChainLink
     x: str
     words: tuple[str, ...]
+    via: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,8 @@ def draw(chain: Chain, now: datetime) -> Drawing:
     step = WIDTH / max(len(chain.links), 1)
     places = [step * (index + 0.5) for index in range(len(chain.links))]
     stations = tuple(
-        Station(link, _percent(x), _wrapped(link.missing)) for link, x in zip(chain.links, places, strict=True)
+        Station(link, _percent(x), _wrapped(link.missing), _lines(link.via))
+        for link, x in zip(chain.links, places, strict=True)
     )
     stretches = tuple(
         _stretch(chain.links, index, places[index - 1], places[index], now) for index in range(1, len(chain.links))
@@ -84,6 +86,12 @@ def _timed(line: tuple[str, str, str], before: datetime, after: datetime) -> Str
 
 def _percent(value: float) -> str:
     return f"{value:.2f}%"
+
+
+def _lines(via: str) -> tuple[str, ...]:
+    """Standard and peer below each other, cut to the room between two neighbours."""
+    parts = via.split(" · ")[:2]
+    return tuple(part if len(part) <= CHARACTERS_A_LINE else f"{part[: CHARACTERS_A_LINE - 1]}…" for part in parts)
 
 
 def _wrapped(words: str) -> tuple[str, ...]:
