@@ -16,7 +16,7 @@ import orjson
 from hilum.archive.blobs import BlobStore
 from hilum.archive.file_blobs import FileBlobs
 from hilum.archive.ingest import Ingest
-from hilum.archive.landing import Landed, Torn, in_use, landed_segments, scan
+from hilum.archive.landing import Landed, Torn, in_use, landed_segments, reclaim, scan
 from hilum.archive.retrieve import open_dataset
 from hilum.core.actor import system_actor
 from hilum.core.errors import HilumError, NotFound, Unavailable
@@ -47,9 +47,13 @@ class Recovery:
 def recover(ingest: Ingest, *, now: Callable[[], float] = time.time) -> Recovery:
     """Index what landed since the last checkpoint and the index lacks; call it before a door opens.
 
+    Room that dead processes had allocated in a directory is given back.
+
     Raises Unavailable when database or store do not answer.
     """
     blobs = ingest.blobs
+    if isinstance(blobs, FileBlobs):
+        reclaim(blobs)
     found = Recovery()
     checkpoint = after = _checkpoint(blobs)
     advancing = True

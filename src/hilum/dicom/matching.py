@@ -30,6 +30,8 @@ IDENTIFIERS = frozenset(
     }
 )  # fmt: skip
 _LONGEST_PATTERN = 1024
+# What a database does with many of them grows with every further one.
+_MOST_WILDCARDS = 12
 _DATE = re.compile(r"(\d{4})[.:]?(\d{2})[.:]?(\d{2})\Z")
 _TIME = re.compile(r"(\d{2}):?(?:(\d{2}):?(?:(\d{2})(?:\.(\d{1,6}))?)?)?\Z")
 
@@ -77,9 +79,12 @@ def time_of(text: str, keyword: str, *, latest: bool = False) -> time:
 
 
 def check_wildcards(keyword: str, text: str) -> str:
-    """Return a pattern that is short enough to be matched. Raises InvalidInput."""
+    """Return a pattern that is short enough to be matched, runs of `*` as one. Raises InvalidInput."""
     if len(text) > _LONGEST_PATTERN:
         raise InvalidInput("A key is longer than its value can be.", field=keyword)
+    text = re.sub(r"\*+", "*", text)
+    if text.count("*") > _MOST_WILDCARDS:
+        raise InvalidInput("A key has more wildcards than are matched.", field=keyword)
     return text
 
 
@@ -159,8 +164,7 @@ def _text(keyword: str, pattern: str, value: str) -> bool:
 
 @lru_cache(maxsize=512)
 def _pattern(pattern: str, exact: bool) -> re.Pattern[str]:
-    """The regular expression of a pattern; runs of * are one, so that no pattern takes long."""
-    folded = re.sub(r"\*+", "*", pattern if exact else fold(pattern)).replace("[", "[[]")
+    folded = (pattern if exact else fold(pattern)).replace("[", "[[]")
     return re.compile(fnmatch.translate(folded), re.DOTALL)
 
 
