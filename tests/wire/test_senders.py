@@ -62,7 +62,7 @@ def hook() -> Iterator[Any]:
     """A receiver of webhooks."""
     server: Any = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Hook)
     server.received, server.status = [], 204
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield server
     server.shutdown()
     server.server_close()
