@@ -139,8 +139,7 @@ def check(own: Department, placed: Placed, told: Acknowledged) -> None:
         stored = dcmread(BytesIO(body[start:end]))
         assert digest(stored) == expected
     for control in random.Random(len(told.messages)).sample(sorted(told.messages), min(10, len(told.messages))):
-        shown = own.cli("messages", "show", control, "--raw")
-        assert shown.encode() == told.messages[control]
+        assert own.raw_message(control) == told.messages[control]
 
 
 def check_deliveries(own: Department, told: Acknowledged) -> None:
