@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,36 @@ if TYPE_CHECKING:
 _patient = tables.patient
 _identifier = tables.patient_identifier
 _merge = tables.patient_merge
+_holder = _patient.alias("holder")
+_held = _identifier.alias("held")
+_of: sa.BindParameter[str] = sa.bindparam("of")
+
+# One row per identifier of the patient, oldest first; one row where there is none.
+_WHOLE = (
+    sa.select(_patient, _identifier.c.value, _identifier.c.authority, _identifier.c.type_code)
+    .outerjoin(_identifier, _identifier.c.patient_id == _patient.c.id)
+    .order_by(_identifier.c.id)
+)
+_BY_ID = _WHOLE.where(_patient.c.id == _of)
+_SURVIVOR = _WHOLE.where(_patient.c.id == sa.select(_holder.c.survivor_id).where(_holder.c.id == _of).scalar_subquery())
+_is_held = sa.and_(_held.c.value == sa.bindparam("value"), _held.c.authority == sa.bindparam("authority"))
+_HOLDER = _WHOLE.where(_patient.c.id == sa.select(_held.c.patient_id).where(_is_held).scalar_subquery())
+_FOUND = _WHOLE.where(
+    _patient.c.id
+    == sa.select(_holder.c.survivor_id)
+    .join(_held, _held.c.patient_id == _holder.c.id)
+    .where(_is_held)
+    .scalar_subquery()
+)
+_FAMILY = sa.select(_patient.c.id).where(_patient.c.survivor_id == _of).order_by(_patient.c.id)
+_IDENTIFIERS_OF_FAMILY = (
+    sa.select(_identifier.c.value, _identifier.c.authority, _identifier.c.type_code)
+    .join(_patient, _patient.c.id == _identifier.c.patient_id)
+    .where(_patient.c.survivor_id == _of)
+    .order_by(_identifier.c.id)
+)
+_INSERT = _patient.insert()
+_INSERT_IDENTIFIER = _identifier.insert()
 
 
 def patient_from_row(row: sa.Row[Any], identifiers: Iterable[PatientIdentifier]) -> Patient:
@@ -53,26 +83,19 @@ class Patients:
 
     def get(self, patient_id: str) -> Patient:
         """Return a patient as stored, also one that was merged away."""
-        row = self._db.execute(sa.select(_patient).where(_patient.c.id == patient_id)).one()
-        return patient_from_row(row, identifiers_of(self._db, [patient_id])[patient_id])
+        return self._require(_BY_ID, patient_id)
 
     def survivor(self, patient_id: str) -> Patient:
         """Return the patient that `patient_id` was merged into in the end, or itself."""
-        query = sa.select(_patient.c.survivor_id).where(_patient.c.id == patient_id)
-        return self.get(self._db.execute(query).scalar_one())
+        return self._require(_SURVIVOR, patient_id)
 
     def find(self, identifier: Identifier) -> Patient | None:
         """Return the surviving patient who holds an identifier."""
-        holder = self.holder(identifier)
-        return holder if holder is None or holder.merged_into is None else self.survivor(holder.id)
+        return self._whole(_FOUND, {"value": identifier.value, "authority": identifier.authority})
 
     def holder(self, identifier: Identifier) -> Patient | None:
         """Return the patient whose own identifier it is, also one that was merged away."""
-        query = sa.select(_identifier.c.patient_id).where(
-            _identifier.c.value == identifier.value, _identifier.c.authority == identifier.authority
-        )
-        patient_id = self._db.execute(query).scalar()
-        return None if patient_id is None else self.get(patient_id)
+        return self._whole(_HOLDER, {"value": identifier.value, "authority": identifier.authority})
 
     def merged_into(self, patient_id: str) -> list[str]:
         """Return whom a patient was merged into, one after the other up to the survivor."""
@@ -110,32 +133,33 @@ class Patients:
     ) -> Patient:
         """Register a person."""
         patient_id = self._uow.new_id()
-        self._db.execute(
-            _patient.insert().values(
-                id=patient_id,
-                survivor_id=patient_id,
-                **_demographic_columns(demographics),
-                demographics_at=demographics_at,
-                created_at=self._uow.now,
-                updated_at=self._uow.now,
-                revision=1,
-            )
-        )
+        columns = {
+            "id": patient_id,
+            "survivor_id": patient_id,
+            **_demographic_columns(demographics),
+            "demographics_at": demographics_at,
+            "created_at": self._uow.now,
+            "updated_at": self._uow.now,
+            "revision": 1,
+        }
+        self._db.execute(_INSERT, columns)
         self.add_identifiers(patient_id, identifiers)
-        return self.get(patient_id)
+        return Patient(patient_id, demographics, tuple(identifiers), None, demographics_at, created_at=self._uow.now)
 
     def add_identifiers(self, patient_id: str, identifiers: Iterable[PatientIdentifier]) -> None:
         """Give a patient further identifiers."""
-        for identifier in identifiers:
-            self._db.execute(
-                _identifier.insert().values(
-                    id=self._uow.new_id(),
-                    patient_id=patient_id,
-                    value=identifier.value,
-                    authority=identifier.authority,
-                    type_code=identifier.type_code,
-                )
-            )
+        rows = [
+            {
+                "id": self._uow.new_id(),
+                "patient_id": patient_id,
+                "value": identifier.value,
+                "authority": identifier.authority,
+                "type_code": identifier.type_code,
+            }
+            for identifier in identifiers
+        ]
+        if rows:
+            self._db.execute(_INSERT_IDENTIFIER, rows)
 
     def update(self, patient_id: str, demographics: Demographics, demographics_at: datetime | None) -> None:
         """Replace the demographics, as of the time that the sender gives."""
@@ -170,8 +194,24 @@ class Patients:
 
     def family(self, patient_id: str) -> list[str]:
         """Return the ids of a survivor and of everyone merged into it, directly or through others."""
-        query = sa.select(_patient.c.id).where(_patient.c.survivor_id == patient_id).order_by(_patient.c.id)
-        return list(self._db.execute(query).scalars())
+        return list(self._db.execute(_FAMILY, {"of": patient_id}).scalars())
+
+    def identifiers_of_family(self, patient_id: str) -> list[PatientIdentifier]:
+        """Return the identifiers of a survivor and of everyone merged into it, oldest first."""
+        return [PatientIdentifier(*row) for row in self._db.execute(_IDENTIFIERS_OF_FAMILY, {"of": patient_id})]
+
+    def _whole(self, query: sa.Select[Any], parameters: Mapping[str, str]) -> Patient | None:
+        rows = self._db.execute(query, parameters).all()
+        if not rows:
+            return None
+        held = (PatientIdentifier(row.value, row.authority, row.type_code) for row in rows if row.value is not None)
+        return patient_from_row(rows[0], held)
+
+    def _require(self, query: sa.Select[Any], patient_id: str) -> Patient:
+        patient = self._whole(query, {"of": patient_id})
+        if patient is None:
+            raise sa.exc.NoResultFound
+        return patient
 
 
 def _demographic_columns(demographics: Demographics) -> dict[str, Any]:

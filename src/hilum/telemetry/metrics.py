@@ -65,6 +65,7 @@ _lock = threading.RLock()
 _instruments: dict[str, Instrument] = {}
 _registry: list[CollectorRegistry] = []
 _seen: dict[tuple[str, str], set[str]] = {}
+_found: dict[tuple[str, ...], Instrument] = {}
 
 
 def start_metrics(directory: Path, *, fresh: bool = False) -> None:
@@ -204,10 +205,15 @@ def _histogram(name: str, **labels: str) -> Histogram:
 
 
 def _labelled(name: str, labels: dict[str, str]) -> Instrument:
-    instrument = _instrument(name)
-    return (
-        instrument.labels(**{key: _word(name, key, value) for key, value in labels.items()}) if labels else instrument
-    )
+    """The metric with these labels; looked up once, as one of them is counted at every statement."""
+    key = (name, *labels.values())
+    found = _found.get(key)
+    if found is None:
+        words = {label: _word(name, label, value) for label, value in labels.items()}
+        found = _instrument(name).labels(**words) if labels else _instrument(name)
+        if words == labels:  # what counts as `other` could be anything, and is not remembered
+            _found[key] = found
+    return found
 
 
 def _word(name: str, label: str, value: str) -> str:
