@@ -127,9 +127,10 @@ def _settle(uow: UnitOfWork, command: SettleTry) -> tuple[str | None, float]:
         event = uow.deliveries.event(delivery.event_id)
         _tell(uow, event, delivery, destination)
         return state, (uow.now - event.at).total_seconds()
-    refused = sent.outcome in (SendOutcome.ERROR, SendOutcome.REJECTED)
+    give_up = {SendOutcome.ERROR: destination.give_up.AE, SendOutcome.REJECTED: destination.give_up.AR}
+    refused = sent.outcome in give_up
     reason = sent.reason or sent.outcome.value
-    if refused and delivery.refusals + 1 >= getattr(destination.give_up, sent.outcome.value):
+    if refused and delivery.refusals + 1 >= give_up[sent.outcome]:
         state = uow.deliveries.settle(delivery, state="dead", reason=reason, refused=True, reply=sent.reply)
         return state, 0.0
     tries = delivery.refusals + 1 if refused else delivery.attempts
