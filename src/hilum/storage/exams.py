@@ -26,10 +26,10 @@ class Exams:
         self._uow = uow
         self._db = uow.connection
 
-    def find(self, sop_instance_uid: str) -> PerformedStep | None:
-        """Return the performed step of a SOP Instance UID, locked until the commit."""
+    def find(self, sop_instance_uid: str, *, lock: bool = False) -> PerformedStep | None:
+        """Return the performed step of a SOP Instance UID, locked until the commit where asked for."""
         query = sa.select(_performed).where(_performed.c.sop_instance_uid == sop_instance_uid)
-        row = self._db.execute(query.with_for_update()).one_or_none()
+        row = self._db.execute(query.with_for_update(key_share=True) if lock else query).one_or_none()
         return None if row is None else self._build(row)
 
     def attributes(self, performed_id: str) -> dict[str, Any]:

@@ -66,7 +66,7 @@ class Messages:
         query = sa.select(_message).where(
             _message.c.sender == sender, _message.c.control_id == control_id, _message.c.digest == digest
         )
-        row = self._db.execute(query.with_for_update()).one_or_none()
+        row = self._db.execute(query.with_for_update(key_share=True)).one_or_none()
         return None if row is None else message_from_row(row)
 
     def get(self, message_id: str) -> JournaledMessage | None:

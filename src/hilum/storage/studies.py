@@ -51,14 +51,14 @@ class Studies:
     def get(self, study_id: str, *, lock: bool = False) -> Study:
         """Return a study by its id, locked until the commit where asked for."""
         query = sa.select(_study).where(_study.c.id == study_id)
-        return study_from_row(self._db.execute(query.with_for_update() if lock else query).one())
+        return study_from_row(self._db.execute(query.with_for_update(key_share=True) if lock else query).one())
 
     def find(self, study_instance_uid: str, patient_identifier: str) -> tuple[Study, sa.Row[Any]] | None:
         """Return the study of a UID for the patient whom the images name, with its row, locked until the commit."""
         query = sa.select(_study).where(
             _study.c.study_instance_uid == study_instance_uid, _study.c.patient_identifier == patient_identifier
         )
-        row = self._db.execute(query.with_for_update()).one_or_none()
+        row = self._db.execute(query.with_for_update(key_share=True)).one_or_none()
         return None if row is None else (study_from_row(row), row)
 
     def row(self, study_id: str) -> Mapping[str, Any]:

@@ -98,12 +98,14 @@ def start_exam(uow: UnitOfWork, command: ExamReport, actor: Actor) -> PerformedS
 def update_exam(uow: UnitOfWork, command: ExamReport, actor: Actor) -> PerformedStep:
     """Record what a modality says further of an exam, up to its end (MPPS N-SET)."""
     known = uow.exams.find(command.sop_instance_uid)
+    # Patients are locked before exams, as everywhere; the orders of an exam stay the same.
+    orders = _locked(uow, known.order_ids) if known else []
+    known = uow.exams.find(command.sop_instance_uid, lock=True)
     if known is None:
         raise NotFound("There is no such performed procedure step.", field="RequestedSOPInstanceUID")
     if known.status is not PerformedStatus.IN_PROGRESS:
         # PS3.4 F.7.2.2.2, status 0110H
         raise IllegalTransition("The performed procedure step may no longer be updated.")
-    orders = _locked(uow, known.order_ids)
     permit(uow, actor, Action.PERFORM_EXAM, patient_id=known.patient_id, order_id=next(iter(known.order_ids), None))
     ended = command.status is not PerformedStatus.IN_PROGRESS
     performed = replace(

@@ -178,7 +178,7 @@ def _wrong_entry(uow: UnitOfWork, command: RecordInstance, study: Study, order: 
     Where nothing says which exam it belongs to, and the order has none but such, it belongs to one of them.
     """
     series_uid = command.series["series_instance_uid"]
-    performed = uow.exams.find(command.performed_uid) if command.performed_uid else None
+    performed = uow.exams.find(command.performed_uid, lock=True) if command.performed_uid else None
     if performed is not None:
         uow.exams.relate_series(performed.id, series_uid)
     else:
