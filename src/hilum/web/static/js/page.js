@@ -85,7 +85,10 @@ function polling() {
 
 function help() {
   const dialog = document.getElementById("help");
-  if (!dialog) return;
+  if (!dialog) {
+    document.querySelector("[data-help-open]")?.setAttribute("hidden", "");
+    return;
+  }
   const single = dialog.querySelector("[data-single-keys]");
   single.checked = singleKeysAllowed();
   single.addEventListener("change", () => allowSingleKeys(single.checked));
