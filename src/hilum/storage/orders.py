@@ -27,6 +27,33 @@ if TYPE_CHECKING:
 _order = tables.imaging_order
 _step = tables.scheduled_step
 _physician = tables.order_physician
+_check = tables.prior_check
+_patient = tables.patient
+_of: sa.BindParameter[str] = sa.bindparam("of")
+
+_BY_ID = sa.select(_order).where(_order.c.id == _of)
+_BY_ACCESSION = sa.select(_order).where(_order.c.accession_number == _of)
+_BY_STUDY_UID = sa.select(_order).where(_order.c.study_instance_uid == _of)
+_BY_PLACER = sa.select(_order).where(
+    _order.c.placer_order_number == sa.bindparam("number"), _order.c.placer_authority == sa.bindparam("authority")
+)
+_STEPS = sa.select(_step).where(_step.c.order_id == _of).order_by(_step.c.id)
+_SET_STATUS = (
+    _order.update()
+    .where(_order.c.id == _of)
+    .values(status=sa.bindparam("to"), revision=_order.c.revision + 1, updated_at=sa.bindparam("at"))
+)
+_SET_STEP_STATUS = _step.update().where(_step.c.id == _of).values(status=sa.bindparam("to"))
+_CHECKS_OF_SURVIVOR = (
+    sa.select(_check)
+    .join(_patient, _patient.c.id == _check.c.patient_id)
+    .where(_patient.c.survivor_id == _of, _check.c.order_id.is_(None))
+    .order_by(_check.c.id.desc())
+    .limit(50)
+)
+_INSERT = _order.insert()
+_INSERT_STEP = _step.insert()
+_INSERT_PHYSICIAN = _physician.insert()
 
 
 def order_from_row(row: sa.Row[Any]) -> Order:
@@ -90,15 +117,15 @@ class Orders:
 
     def get(self, order_id: str) -> Order:
         """Return an order by its id."""
-        return order_from_row(self._db.execute(sa.select(_order).where(_order.c.id == order_id)).one())
+        return order_from_row(self._db.execute(_BY_ID, {"of": order_id}).one())
 
     def by_accession(self, accession_number: str) -> Order | None:
         """Return the order of an accession number."""
-        return self._one(_order.c.accession_number == accession_number)
+        return self._one(_BY_ACCESSION, of=accession_number)
 
     def by_placer(self, number: str, authority: str) -> Order | None:
         """Return the order that a placer knows under `number`."""
-        return self._one(_order.c.placer_order_number == number, _order.c.placer_authority == authority)
+        return self._one(_BY_PLACER, number=number, authority=authority)
 
     def by_filler(self, number: str, authority: str | None = None) -> Order | None:
         """Return the order of a filler number, of any authority when none is given and it is the only one."""
@@ -110,7 +137,7 @@ class Orders:
 
     def by_study_uid(self, study_instance_uid: str) -> Order | None:
         """Return the order that a Study Instance UID was given to."""
-        return self._one(_order.c.study_instance_uid == study_instance_uid)
+        return self._one(_BY_STUDY_UID, of=study_instance_uid)
 
     def of_patients(self, patient_ids: Sequence[str]) -> list[Order]:
         """Return the orders of patients, newest first."""
@@ -119,8 +146,8 @@ class Orders:
 
     def add(self, order: Order, steps: Sequence[ScheduledStep]) -> None:
         """Store a new order with its steps."""
-        self._db.execute(_order.insert().values(id=order.id, updated_at=self._uow.now, **_columns(order)))
-        self._db.execute(_step.insert(), [_step_columns(step) for step in steps])
+        self._db.execute(_INSERT, {"id": order.id, "updated_at": self._uow.now, **_columns(order)})
+        self._db.execute(_INSERT_STEP, [_step_columns(step) for step in steps])
         self._relate_physicians(order)
 
     def save(self, order: Order) -> None:
@@ -140,17 +167,12 @@ class Orders:
 
     def set_status(self, order_id: str, status: OrderStatus) -> None:
         """Store a changed status."""
-        self._db.execute(
-            _order.update()
-            .where(_order.c.id == order_id)
-            .values(status=status.value, revision=_order.c.revision + 1, updated_at=self._uow.now)
-        )
+        self._db.execute(_SET_STATUS, {"of": order_id, "to": status.value, "at": self._uow.now})
         refresh_unread(self._uow, order_id)
 
     def steps(self, order_id: str) -> list[ScheduledStep]:
         """Return the steps of an order, in the order they were scheduled."""
-        query = sa.select(_step).where(_step.c.order_id == order_id).order_by(_step.c.id)
-        return [step_from_row(row) for row in self._db.execute(query)]
+        return [step_from_row(row) for row in self._db.execute(_STEPS, {"of": order_id})]
 
     def save_step(self, step: ScheduledStep) -> None:
         """Store a changed step."""
@@ -159,7 +181,7 @@ class Orders:
 
     def set_step_status(self, step_id: str, status: StepStatus) -> None:
         """Store a changed step status."""
-        self._db.execute(_step.update().where(_step.c.id == step_id).values(status=status.value))
+        self._db.execute(_SET_STEP_STATUS, {"of": step_id, "to": status.value})
 
     def worklist_served(self, step_ids: Sequence[str], peer: str) -> list[str]:
         """Note that a peer saw these steps; return those it sees for the first time."""
@@ -209,26 +231,23 @@ class Orders:
             )
         )
 
-    def prior_checks(self, patient_ids: Sequence[str]) -> list[sa.Row[Any]]:
-        """Return the prior checks of patients that no order is tied to yet, newest first."""
-        check = tables.prior_check
-        query = sa.select(check).where(check.c.patient_id.in_(patient_ids), check.c.order_id.is_(None))
-        return list(self._db.execute(query.order_by(check.c.id.desc()).limit(50)))
+    def prior_checks(self, survivor_id: str) -> list[sa.Row[Any]]:
+        """Return the prior checks of a survivor and its merged patients that no order is tied to, newest first."""
+        return list(self._db.execute(_CHECKS_OF_SURVIVOR, {"of": survivor_id}))
 
     def tie_prior_check(self, check_id: str, order_id: str) -> None:
         """Tie a prior check to the order that followed it."""
-        check = tables.prior_check
-        self._db.execute(check.update().where(check.c.id == check_id).values(order_id=order_id))
+        self._db.execute(_check.update().where(_check.c.id == check_id).values(order_id=order_id))
 
-    def _one(self, *where: sa.ColumnElement[bool]) -> Order | None:
-        row = self._db.execute(sa.select(_order).where(*where)).one_or_none()
+    def _one(self, query: sa.Select[Any], **parameters: str) -> Order | None:
+        row = self._db.execute(query, parameters).one_or_none()
         return None if row is None else order_from_row(row)
 
     def _relate_physicians(self, order: Order) -> None:
         named = {p.key for p in (order.ordering_physician, *order.copies_to) if p.identifier}
         if named:
             self._db.execute(
-                _physician.insert(),
+                _INSERT_PHYSICIAN,
                 [
                     {
                         "order_id": order.id,

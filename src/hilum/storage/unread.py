@@ -22,29 +22,32 @@ BEGUN = (OrderStatus.IN_PROGRESS, OrderStatus.PARTIAL, OrderStatus.COMPLETED)
 REPORTED = AUTHORITATIVE - {ReportStatus.RETRACTED}
 
 _order = tables.imaging_order
+_of: sa.BindParameter[str] = sa.bindparam("of")
 
 
-def refresh_unread(uow: UnitOfWork, order_id: str) -> None:
-    """Bring `unread_since` of an order in line with its status, images and report."""
+def _refreshed() -> sa.Update:
     study, series, report = tables.study, tables.series, tables.report
     images = sa.exists().where(
-        study.c.order_id == order_id,
+        study.c.order_id == _of,
         study.c.match_state == MatchState.VERIFIED.value,
         series.c.study_id == study.c.id,
         series.c.withheld.is_(False),
     )
     reported = sa.exists().where(
-        report.c.order_id == order_id, report.c.status.in_(sorted(status.value for status in REPORTED))
+        report.c.order_id == _of, report.c.status.in_(sorted(status.value for status in REPORTED))
     )
     waits = sa.or_(
         _order.c.status.in_([status.value for status in BEGUN]),
         sa.and_(_order.c.status != OrderStatus.CANCELLED.value, images),
     )
-    since = sa.case(
-        (
-            sa.and_(waits, sa.not_(reported)),
-            sa.func.coalesce(_order.c.unread_since, uow.now, type_=_order.c.unread_since.type),
-        ),
-        else_=None,
-    )
-    uow.connection.execute(_order.update().where(_order.c.id == order_id).values(unread_since=since))
+    now = sa.bindparam("now", type_=_order.c.unread_since.type)
+    since = sa.case((sa.and_(waits, sa.not_(reported)), sa.func.coalesce(_order.c.unread_since, now)), else_=None)
+    return _order.update().where(_order.c.id == _of).values(unread_since=since)
+
+
+_REFRESHED = _refreshed()
+
+
+def refresh_unread(uow: UnitOfWork, order_id: str) -> None:
+    """Bring `unread_since` of an order in line with its status, images and report."""
+    uow.connection.execute(_REFRESHED, {"of": order_id, "now": uow.now})

@@ -65,7 +65,10 @@ def study_keys(accession_number: str, study_instance_uid: str) -> list[str]:
 def find_match(uow: UnitOfWork, on_images: PatientOnImages, accession_number: str, study_instance_uid: str) -> Match:
     """Find the order and patient of a study by what its images say; one key that disagrees goes to a person."""
     by_study_uid = uow.orders.by_study_uid(study_instance_uid)
-    by_accession = uow.orders.by_accession(accession_number) if accession_number else None
+    if by_study_uid is not None and by_study_uid.accession_number == accession_number:
+        by_accession: Order | None = by_study_uid
+    else:
+        by_accession = uow.orders.by_accession(accession_number) if accession_number else None
     order = by_study_uid or by_accession
     if order is None:
         known = _find_patient(uow, on_images)
@@ -87,8 +90,7 @@ def is_patient(uow: UnitOfWork, patient: Patient, on_images: PatientOnImages) ->
     """Tell whether images name this patient: an identifier of theirs, and not another person's name and birth date."""
     held = [
         identifier
-        for member in uow.patients.family(patient.id)
-        for identifier in uow.patients.get(member).identifiers
+        for identifier in uow.patients.identifiers_of_family(patient.id)
         if identifier.value == on_images.identifier
         and (not on_images.authority or not identifier.authority or identifier.authority == on_images.authority)
     ]
@@ -97,6 +99,8 @@ def is_patient(uow: UnitOfWork, patient: Patient, on_images: PatientOnImages) ->
 
 def contradict(one: PatientOnImages, other: PatientOnImages) -> bool:
     """Tell whether images that carry one patient identifier are of two persons all the same."""
+    if one == other:
+        return False
     issuers = {one.authority, other.authority} - {""}
     return len(issuers) > 1 or is_another_person(one.demographics, other.demographics)
 
@@ -112,9 +116,13 @@ def patient_of_study(row: Mapping[str, Any]) -> PatientOnImages:
     )
 
 
-def match_waiting_studies(uow: UnitOfWork, order: Order, source: Source) -> None:
-    """Tie images that came before their order to it, where they are of its patient and nothing contradicts."""
-    for study in uow.studies.unmatched(order.accession_number, order.study_instance_uid):
+def match_waiting_studies(uow: UnitOfWork, order: Order, source: Source) -> bool:
+    """Tie images that came before their order to it, where they are of its patient and nothing contradicts.
+
+    Tells whether any images wait, so that the order may have changed.
+    """
+    waiting = uow.studies.unmatched(order.accession_number, order.study_instance_uid)
+    for study in waiting:
         on_images = patient_of_study(uow.studies.row(study.id))
         match = find_match(uow, on_images, study.accession_number, study.study_instance_uid)
         if match.order is None or match.order.id != order.id:
@@ -126,6 +134,7 @@ def match_waiting_studies(uow: UnitOfWork, order: Order, source: Source) -> None
         uow.exceptions.resolve_for_study(study.id, MATCH_EXCEPTIONS, "hilum", "an order arrived")
         assert match.exception is not None
         uow.exceptions.add(match.exception, order_id=order.id, study_id=study.id, patient_id=order.patient_id)
+    return bool(waiting)
 
 
 def note_lateness(uow: UnitOfWork, study: Study, order: Order) -> None:

@@ -107,7 +107,7 @@ def place_order(uow: UnitOfWork, command: OrderRequest, actor: Actor) -> Order:
     order = _numbered(uow, command, patient)
     steps = steps_for(uow, order, command.steps)
     uow.orders.add(order, steps)
-    _tie_prior_check(uow, order)
+    _tie_prior_check(uow, order, patient)
     _emit(uow, EventName.ORDER_PLACED, order, command.source)
     announce_schedule(uow, order, command.source)
     uow.emit(
@@ -119,8 +119,7 @@ def place_order(uow: UnitOfWork, command: OrderRequest, actor: Actor) -> Order:
         message_id=command.source.message_id,
         details={"from": "", "status": order.status.value},
     )
-    match_waiting_studies(uow, order, command.source)
-    return uow.orders.get(order.id)
+    return uow.orders.get(order.id) if match_waiting_studies(uow, order, command.source) else order
 
 
 def change_order(uow: UnitOfWork, command: OrderRequest, actor: Actor) -> Order:
@@ -244,7 +243,7 @@ def _patient_of(uow: UnitOfWork, command: OrderRequest) -> Patient:
         return patient
     if is_another_person(patient.demographics, said):
         raise IdentityMismatch("The identifier belongs to a person of another name and birth date.", field="PID-3")
-    uow.patients.add_identifiers(patient.id, unknown_identifiers(uow, command.patient_identifiers))
+    uow.patients.add_identifiers(patient.id, unknown_identifiers(uow, patient, command.patient_identifiers))
     return patient
 
 
@@ -281,7 +280,7 @@ def _numbered(uow: UnitOfWork, command: OrderRequest, patient: Patient) -> Order
     study_uid = command.study_instance_uid or new_uid()
     if not is_uid(study_uid):
         raise InvalidInput("The Study Instance UID is not a UID.", field="ZDS-1")
-    if uow.orders.by_study_uid(study_uid) is not None:
+    if command.study_instance_uid and uow.orders.by_study_uid(study_uid) is not None:
         raise Duplicate("Another order already has this Study Instance UID.", field="ZDS-1")
     return Order(
         id=uow.new_id(),
@@ -349,9 +348,9 @@ def _check_lengths(command: OrderRequest) -> None:
             raise InvalidInput(f"The {name} is longer than {limit} characters.", field=place)
 
 
-def _tie_prior_check(uow: UnitOfWork, order: Order) -> None:
+def _tie_prior_check(uow: UnitOfWork, order: Order, patient: Patient) -> None:
     """Tie the check of the priors that led to this order: by placer number, else the latest for this procedure."""
-    checks = uow.orders.prior_checks(uow.patients.family(uow.patients.survivor(order.patient_id).id))
+    checks = uow.orders.prior_checks(patient.id)
     fresh = [check for check in checks if uow.now - check.at <= PRIOR_CHECK_WAITS]
     exact = [c for c in fresh if c.placer_order_number and c.placer_order_number == order.placer_order_number]
     alike = [c for c in fresh if not c.placer_order_number and c.procedure_code == order.procedure.value]

@@ -125,16 +125,19 @@ def lock_patient(uow: UnitOfWork, identifiers: tuple[PatientIdentifier, ...]) ->
     return None
 
 
-def unknown_identifiers(uow: UnitOfWork, identifiers: tuple[PatientIdentifier, ...]) -> list[PatientIdentifier]:
-    """Return those identifiers that nobody holds yet, each once."""
-    fresh: dict[Identifier, PatientIdentifier] = {i.key: i for i in identifiers}
+def unknown_identifiers(
+    uow: UnitOfWork, patient: Patient, identifiers: tuple[PatientIdentifier, ...]
+) -> list[PatientIdentifier]:
+    """Return those identifiers that neither the patient nor anybody else holds yet, each once."""
+    held = {identifier.key for identifier in patient.identifiers}
+    fresh: dict[Identifier, PatientIdentifier] = {i.key: i for i in identifiers if i.key not in held}
     return [identifier for key, identifier in fresh.items() if uow.patients.find(key) is None]
 
 
 def _bring_up_to_date(uow: UnitOfWork, known: Patient, command: RegisterPatient) -> Patient:
     if command.at and known.demographics_at and command.at < known.demographics_at:
         return known
-    fresh = unknown_identifiers(uow, command.identifiers)
+    fresh = unknown_identifiers(uow, known, command.identifiers)
     uow.patients.add_identifiers(known.id, fresh)
     said = command.demographics.over(known.demographics)
     changed = said != known.demographics
