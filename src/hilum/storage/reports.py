@@ -89,7 +89,8 @@ class Reports:
     def of_order(self, order_id: str) -> Report | None:
         """Return the report of an order, its row locked until the commit."""
         if self._uow.on_postgresql:
-            self._db.execute(sa.select(_report.c.id).where(_report.c.order_id == order_id).with_for_update(key_share=True))
+            row = sa.select(_report.c.id).where(_report.c.order_id == order_id)
+            self._db.execute(row.with_for_update(key_share=True))
         return load_report(self._db, _report.c.order_id == order_id)
 
     def seen_of_order(self, order_id: str) -> Report | None:
