@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -128,7 +129,11 @@ class Application:
             *cds_hooks.routes(self.store, self.configuration),
             *web.routes(self.store, self.configuration, self.read_log, view),
         ]
-        return compose(routes, Authenticator(self.store, self.keyring), self.configuration)
+        return compose(
+            routes,
+            Authenticator(self.store, self.keyring, timedelta(minutes=self.settings.security.idle_minutes)),
+            self.configuration,
+        )
 
     def context(self, door: DoorSettings) -> ssl.SSLContext | None:
         """The TLS context of a door, or None where it is off."""

@@ -9,19 +9,22 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from http.cookies import CookieError, SimpleCookie
 
-from hilum.core.actor import Actor, ActorKind, Door, Identifier, Role
+from hilum.core.actor import Actor, ActorKind, Door, Identifier, Role, system_actor
 from hilum.core.errors import NotAuthenticated
 from hilum.security.keys import Keyring
 from hilum.security.tokens import TokenVerifier
 from hilum.storage.store import Store
 from hilum.storage.users import User, find_user, session_user
+from hilum.workflow.accounts import touch_session
 
 SESSION_COOKIE = "hilum_session"
 # How long an account is trusted to be as it was, so that not every request of a viewer asks for it.
 ACCOUNT_SECONDS = 5.0
+# How exactly the last use of a session is known; each note is a commit.
+TOUCH_EVERY = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +54,10 @@ def actor_of(user: User, door: Door, address: str) -> Actor:
 class Authenticator:
     """Checks tokens and sessions of one process."""
 
-    def __init__(self, store: Store, keyring: Keyring) -> None:
+    def __init__(self, store: Store, keyring: Keyring, idle: timedelta) -> None:
+        """Takes the database, the keys and how long a session may be without a request."""
         self._store = store
+        self._idle = idle
         self._keyring = keyring
         self._verifier = TokenVerifier(keyring)
         self._accounts: dict[str, tuple[float, User | None]] = {}
@@ -88,11 +93,14 @@ class Authenticator:
 
     def _by_session(self, secret: str, door: Door, address: str) -> Identified | None:
         session_id = session_id_of(secret)
+        now = self._store.clock()
         with self._store.read() as db:
-            found = session_user(db, session_id, self._store.clock())
+            found = session_user(db, session_id, now, self._idle)
         if found is None:
             return None
-        user, _ = found
+        user, seen_at = found
+        if now - seen_at > TOUCH_EVERY:
+            self._store.submit(touch_session, session_id, system_actor("sessions"))
         return Identified(actor_of(user, door, address), session_id, user.must_change_password)
 
     def _account(self, name: str) -> User | None:

@@ -262,9 +262,6 @@ class SecuritySettings(Section):
 
     session_minutes: int = Field(default=480, ge=5, le=1_440, description="Longest time until a person signs in again.")
     idle_minutes: int = Field(default=30, ge=1, le=1_440, description="Minutes without a request that end a session.")
-    password_again: bool = Field(default=False, description="Whether signing a report asks for the password.")
-    lockout_tries: int = Field(default=5, ge=1, le=100, description="Wrong passwords in a row that lock an account.")
-    lockout_minutes: int = Field(default=15, ge=1, le=1_440, description="How long it stays locked.")
 
 
 class LogSettings(Section):

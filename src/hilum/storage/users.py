@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -57,16 +57,21 @@ def find_user(connection: sa.Connection, name: str) -> User | None:
     return None if row is None else user_from_row(row)
 
 
-def session_user(connection: sa.Connection, session_id: str, now: datetime) -> tuple[User, sa.Row[Any]] | None:
-    """Return the user of a session that still holds, with the session's row."""
+def session_user(
+    connection: sa.Connection, session_id: str, now: datetime, idle: timedelta
+) -> tuple[User, datetime] | None:
+    """Return the user of a session that still holds, and when it was last noted as in use."""
     query = sa.select(_session).where(
-        _session.c.id == session_id, _session.c.revoked_at.is_(None), _session.c.expires_at > now
+        _session.c.id == session_id,
+        _session.c.revoked_at.is_(None),
+        _session.c.expires_at > now,
+        _session.c.seen_at > now - idle,
     )
     found = connection.execute(query).one_or_none()
     if found is None:
         return None
     user = user_from_row(connection.execute(sa.select(_user).where(_user.c.id == found.user_id)).one())
-    return None if user.disabled else (user, found)
+    return None if user.disabled else (user, found.seen_at)
 
 
 def list_users(connection: sa.Connection) -> list[User]:
@@ -137,6 +142,10 @@ class Users:
                 address=address,
             )
         )
+
+    def touch_session(self, session_id: str) -> None:
+        """Note that a session is in use."""
+        self._db.execute(_session.update().where(_session.c.id == session_id).values(seen_at=self._uow.now))
 
     def revoke_session(self, session_id: str) -> None:
         """End a session."""

@@ -116,6 +116,11 @@ def sign_in_failed(uow: UnitOfWork, name: str, actor: Actor) -> None:
     uow.users.count_failure(name)
 
 
+def touch_session(uow: UnitOfWork, session_id: str, actor: Actor) -> None:
+    """Note that a session is in use, so that it does not end as idle."""
+    uow.users.touch_session(session_id)
+
+
 def sign_out(uow: UnitOfWork, session_id: str, actor: Actor) -> None:
     """End a session."""
     uow.audit(actor, "sign-out")
