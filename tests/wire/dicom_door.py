@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from pydicom.dataset import Dataset
 from pynetdicom import AE
 
-from fixtures.stores import HL7_PEER, open_store
+from fixtures.stores import HL7_PEER, open_store, sign
 from hilum.archive.blobs import BlobStore
 from hilum.archive.file_blobs import FileBlobs
 from hilum.archive.ingest import Ingest
@@ -24,6 +24,7 @@ from hilum.core.order import Code, Order, Physician, Priority
 from hilum.core.patient import PatientIdentifier, PersonName
 from hilum.dicom.door import DicomDoor
 from hilum.settings import Configuration
+from hilum.storage.database import open_engine
 from hilum.storage.store import Store
 from hilum.workflow.ordering import OrderRequest, place_order
 from hilum.workflow.registration import DemographicsSaid
@@ -59,10 +60,17 @@ class Department:
             return list(db.execute(sa.select(table).where(*where)))
 
 
+def _opened(folder: Path) -> Store:
+    """The database of a home, new or as it was left."""
+    if not (folder / "hilum.db").exists():
+        return open_store("sqlite", folder)
+    return Store(open_engine("sqlite", folder / "hilum.db"), sign, lock_path=str(folder / "hilum.lock"))
+
+
 @contextlib.contextmanager
 def department(folder: Path, settings: str = SETTINGS) -> Iterator[Department]:
     (folder / "hilum.toml").write_text(settings, encoding="utf-8")
-    store = open_store("sqlite", folder)
+    store = _opened(folder)
     blobs = FileBlobs(folder / "archive")
     landing = open_landing(blobs, "tester")
     door = DicomDoor(store, Configuration(folder), Ingest(store, blobs, landing))

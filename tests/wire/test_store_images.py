@@ -282,3 +282,15 @@ def test_what_was_stored_is_audited_with_its_sender(archive: Department) -> None
     (row,) = archive.rows(tables.audit_event, tables.audit_event.c.action == "store-images")
     assert (row.actor, row.door, row.address, row.outcome) == ("TESTER", "dimse", "127.0.0.1", "allowed")
     assert row.study_id == archive.rows(tables.study)[0].id
+
+
+def test_requests_and_associations_are_counted_by_outcome(archive: Department) -> None:
+    from hilum.telemetry import metrics_page
+
+    send_image(archive, ct_image())
+    send_image(archive, ct_image(SOPInstanceUID=None))
+    page = metrics_page().decode()
+    assert 'hilum_messages_total{door="dimse",outcome="success",type="storage/C-STORE"}' in page
+    assert 'hilum_messages_total{door="dimse",outcome="missing",type="storage/C-STORE"}' in page
+    assert 'hilum_instances_total{door="dimse",outcome="stored"}' in page
+    assert "hilum_associations 0.0" in page or "hilum_associations 1.0" in page

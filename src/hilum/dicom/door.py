@@ -11,6 +11,7 @@ from hilum.archive.ingest import Ingest
 from hilum.archive.recovery import recover
 from hilum.dicom.acceptance import Acceptance
 from hilum.dicom.callers import caller_of
+from hilum.dicom.counted import counted
 from hilum.dicom.dimse.dispatch import AssociationContext, Request, Response, Service
 from hilum.dicom.dimse.echo import VERIFICATION_SOP_CLASS, echo
 from hilum.dicom.dimse.messages import CommandField
@@ -57,7 +58,9 @@ class DicomDoor:
         )
         policy = Acceptance(configuration).policy
         bind = (settings.listen.host, settings.listen.port)
-        self.server = DicomServer(bind, services, policy, limits_of(settings), tls=ssl)
+        self.server = DicomServer(
+            bind, [counted(service) for service in services], policy, limits_of(settings), tls=ssl
+        )
 
     def start(self) -> None:
         """Index what a crash left unindexed, then listen. Raises OSError when the address is not to be had."""

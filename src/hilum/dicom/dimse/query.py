@@ -14,12 +14,12 @@ import orjson
 from pydicom.datadict import keyword_for_tag
 
 from hilum.archive.index_columns import SERIES_ATTRIBUTES, STUDY_ATTRIBUTES
-from hilum.core.errors import InvalidInput, MissingField
+from hilum.core.errors import InvalidInput, MissingField, TooLarge
 from hilum.core.scope import Scope
 from hilum.dicom.callers import caller_of
 from hilum.dicom.dimse.dispatch import AssociationContext, Request, Response, Service
 from hilum.dicom.dimse.messages import CommandField
-from hilum.dicom.dimse.status import OUT_OF_RESOURCES, ServiceClass
+from hilum.dicom.dimse.status import ServiceClass
 from hilum.dicom.encode import tag_and_vr, values_of
 from hilum.dicom.identifier import MAXIMUM_IDENTIFIER, Answering, Keys, read_keys
 from hilum.dicom.matching import date_of, matches, patterns, span_of, time_of
@@ -80,8 +80,7 @@ class ImageQuery:
         scope = scope_for(caller.actor, Action.READ_IMAGES)
         for count, (_, values) in enumerate(self._found(level, wanted, scope, keys)):
             if count == MAXIMUM_MATCHES:
-                yield Response(OUT_OF_RESOURCES, error_comment=f"More than {MAXIMUM_MATCHES} match.")
-                return
+                raise TooLarge(f"More than {MAXIMUM_MATCHES} match.")
             yield answering.pending({**values, "InstanceAvailability": "ONLINE"}, always)
 
     def _found(self, level: Level, wanted: Sequence[qido.Key], scope: Scope, keys: Keys) -> Iterator[Found]:

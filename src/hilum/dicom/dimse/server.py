@@ -37,6 +37,7 @@ from hilum.dicom.upper_layer.negotiation import (
 )
 from hilum.dicom.upper_layer.pdu import AAssociateRJ, AAssociateRQ
 from hilum.dicom.upper_layer.transport import TlsTransport, Transport
+from hilum.telemetry import move_associations
 
 log = logging.getLogger("hilum.dicom.server")
 
@@ -242,9 +243,11 @@ class DicomServer:
         )
         self._count("associations")
         conversation = Conversation(association, services, self._limits, self._budget, self._drain, self._count)
+        move_associations(+1)
         try:
             conversation.run()
         finally:
+            move_associations(-1)
             extra = {"door": "dicom", "association": association.association_id, "outcome": association.outcome}
             log.info("association ended", extra=extra)
 

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from hilum.core.errors import HilumError
+from hilum.core.errors import HilumError, TooLarge
 from hilum.core.order import WORKLIST_STATUSES, StepStatus
 from hilum.dicom.callers import Caller, caller_of
 from hilum.dicom.dimse.dispatch import AssociationContext, Request, Response, Service
 from hilum.dicom.dimse.messages import CommandField
-from hilum.dicom.dimse.status import OUT_OF_RESOURCES, ServiceClass
+from hilum.dicom.dimse.status import ServiceClass
 from hilum.dicom.identifier import MAXIMUM_IDENTIFIER, Answering, Keys, read_keys
 from hilum.dicom.matching import matches, moments, name_patterns, patterns, span_of
 from hilum.dicom.upper_layer.negotiation import Offer
@@ -67,9 +67,7 @@ class Worklist:
         try:
             for step_id, answer in self._matches(answering, caller, statuses, settings.facility.name):
                 if len(shown) == MAXIMUM_MATCHES:
-                    comment = f"More than {MAXIMUM_MATCHES} steps match."
-                    yield Response(OUT_OF_RESOURCES, error_comment=comment)
-                    return
+                    raise TooLarge(f"More than {MAXIMUM_MATCHES} steps match.")
                 shown.append(step_id)
                 yield answer
         finally:
