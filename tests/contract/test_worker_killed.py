@@ -57,7 +57,7 @@ def test_nothing_is_lost_and_every_lane_keeps_its_order_when_workers_are_killed(
         f'[[destination]]\nname = "lake"\nkind = "file"\naddress = "file://{out}"\n'
         '[[route]]\non = "OrderChanged"\nto = ["lake"]\n'
     )
-    url = "sqlite" if backend == "sqlite" else request.getfixturevalue("postgres_url")
+    url = "sqlite" if backend == "sqlite" else request.getfixturevalue("migrated_postgres_url")
     store = open_store(url, home)
     chance = random.Random(7)
     patients = [add_patient(store, str(number)) for number in range(PATIENTS)]
