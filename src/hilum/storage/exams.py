@@ -17,6 +17,27 @@ if TYPE_CHECKING:
 _performed = tables.performed_step
 _link = tables.performed_scheduled
 _series = tables.performed_series
+_of: sa.BindParameter[str] = sa.bindparam("of")
+
+_BY_UID = sa.select(_performed).where(_performed.c.sop_instance_uid == _of)
+_BY_UID_LOCKED = _BY_UID.with_for_update(key_share=True)
+_OF_ORDER = (
+    sa.select(_performed)
+    .where(_performed.c.id.in_(sa.select(_link.c.performed_id).where(_link.c.order_id == _of)))
+    .order_by(_performed.c.id)
+)
+_OF_SCHEDULED = (
+    sa.select(_performed)
+    .join(_link, _link.c.performed_id == _performed.c.id)
+    .where(_link.c.step_id == _of)
+    .order_by(_performed.c.id)
+)
+_OF_SERIES = (
+    sa.select(_performed)
+    .join(_series, _series.c.performed_id == _performed.c.id)
+    .where(_series.c.series_instance_uid == _of)
+)
+_LINKS = sa.select(_link.c.step_id, _link.c.order_id).where(_link.c.performed_id == _of).order_by(_link.c.step_id)
 
 
 class Exams:
@@ -28,8 +49,7 @@ class Exams:
 
     def find(self, sop_instance_uid: str, *, lock: bool = False) -> PerformedStep | None:
         """Return the performed step of a SOP Instance UID, locked until the commit where asked for."""
-        query = sa.select(_performed).where(_performed.c.sop_instance_uid == sop_instance_uid)
-        row = self._db.execute(query.with_for_update(key_share=True) if lock else query).one_or_none()
+        row = self._db.execute(_BY_UID_LOCKED if lock else _BY_UID, {"of": sop_instance_uid}).one_or_none()
         return None if row is None else self._build(row)
 
     def attributes(self, performed_id: str) -> dict[str, Any]:
@@ -39,23 +59,15 @@ class Exams:
 
     def of_order(self, order_id: str) -> list[PerformedStep]:
         """Return the performed steps of an order, oldest first."""
-        query = (
-            sa.select(_performed)
-            .where(_performed.c.id.in_(sa.select(_link.c.performed_id).where(_link.c.order_id == order_id)))
-            .order_by(_performed.c.id)
-        )
-        return [self._build(row) for row in self._db.execute(query)]
+        return [self._build(row) for row in self._db.execute(_OF_ORDER, {"of": order_id})]
 
     def of_scheduled(self, step_id: str) -> list[PerformedStep]:
         """Return the performed steps of a scheduled step, oldest first."""
-        query = sa.select(_performed).join(_link, _link.c.performed_id == _performed.c.id)
-        rows = self._db.execute(query.where(_link.c.step_id == step_id).order_by(_performed.c.id))
-        return [self._build(row) for row in rows]
+        return [self._build(row) for row in self._db.execute(_OF_SCHEDULED, {"of": step_id})]
 
     def of_series(self, series_instance_uid: str) -> PerformedStep | None:
         """Return the performed step that produced a series."""
-        query = sa.select(_performed).join(_series, _series.c.performed_id == _performed.c.id)
-        row = self._db.execute(query.where(_series.c.series_instance_uid == series_instance_uid)).first()
+        row = self._db.execute(_OF_SERIES, {"of": series_instance_uid}).first()
         return None if row is None else self._build(row)
 
     def add(self, step: PerformedStep, links: Sequence[tuple[str, str]], attributes: dict[str, Any], peer: str) -> None:
@@ -95,9 +107,7 @@ class Exams:
             self.relate_series(step.id, uid)
 
     def _build(self, row: sa.Row[Any]) -> PerformedStep:
-        links = self._db.execute(
-            sa.select(_link.c.step_id, _link.c.order_id).where(_link.c.performed_id == row.id).order_by(_link.c.step_id)
-        ).all()
+        links = self._db.execute(_LINKS, {"of": row.id}).all()
         return PerformedStep(
             id=row.id,
             sop_instance_uid=row.sop_instance_uid,

@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 
 _message = tables.inbound_message
 
+_is_of_sender = sa.and_(_message.c.sender == sa.bindparam("of"), _message.c.control_id == sa.bindparam("under"))
+_SAME = (
+    sa.select(_message).where(_is_of_sender, _message.c.digest == sa.bindparam("bytes")).with_for_update(key_share=True)
+)
+_OTHER = sa.select(_message.c.id).where(_is_of_sender, _message.c.digest != sa.bindparam("bytes")).limit(1)
+_INSERT = _message.insert()
+
 
 @dataclass(frozen=True, slots=True)
 class JournaledMessage:
@@ -63,10 +70,7 @@ class Messages:
 
     def find(self, sender: str, control_id: str, digest: str) -> JournaledMessage | None:
         """Return the journal row of exactly these bytes from this sender, locked until the commit."""
-        query = sa.select(_message).where(
-            _message.c.sender == sender, _message.c.control_id == control_id, _message.c.digest == digest
-        )
-        row = self._db.execute(query.with_for_update(key_share=True)).one_or_none()
+        row = self._db.execute(_SAME, {"of": sender, "under": control_id, "bytes": digest}).one_or_none()
         return None if row is None else message_from_row(row)
 
     def get(self, message_id: str) -> JournaledMessage | None:
@@ -76,10 +80,8 @@ class Messages:
 
     def control_id_taken(self, sender: str, control_id: str, digest: str) -> bool:
         """Tell whether the sender used this control ID for other bytes."""
-        query = sa.select(_message.c.id).where(
-            _message.c.sender == sender, _message.c.control_id == control_id, _message.c.digest != digest
-        )
-        return self._db.execute(query.limit(1)).scalar() is not None
+        found = self._db.execute(_OTHER, {"of": sender, "under": control_id, "bytes": digest})
+        return found.scalar() is not None
 
     def save(self, message: JournaledMessage, *, known: bool) -> None:
         """Store a message with its answer; `known` when its row is there already."""
@@ -100,4 +102,4 @@ class Messages:
         if known:
             self._db.execute(_message.update().where(_message.c.id == message.id).values(**columns))
         else:
-            self._db.execute(_message.insert().values(id=message.id, **columns))
+            self._db.execute(_INSERT, {"id": message.id, **columns})

@@ -44,10 +44,13 @@ _SET_STATUS = (
     .values(status=sa.bindparam("to"), revision=_order.c.revision + 1, updated_at=sa.bindparam("at"))
 )
 _SET_STEP_STATUS = _step.update().where(_step.c.id == _of).values(status=sa.bindparam("to"))
+# Not `order_id IS NULL`: a planner without statistics would walk every check that led to no order.
 _CHECKS_OF_SURVIVOR = (
     sa.select(_check)
-    .join(_patient, _patient.c.id == _check.c.patient_id)
-    .where(_patient.c.survivor_id == _of, _check.c.order_id.is_(None))
+    .where(
+        _check.c.patient_id.in_(sa.select(_patient.c.id).where(_patient.c.survivor_id == _of)),
+        sa.func.coalesce(_check.c.order_id, "") == "",
+    )
     .order_by(_check.c.id.desc())
     .limit(50)
 )

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _report = tables.report
 _version = tables.report_version
 
+_STATUS_OF = sa.select(_report.c.status).where(_report.c.order_id == sa.bindparam("of"))
+
 NO_DRAFT: dict[str, None] = dict.fromkeys(
     ("draft_kind", "draft_findings", "draft_impression", "draft_reason", "draft_by", "draft_at")
 )
@@ -99,7 +101,7 @@ class Reports:
 
     def status_of(self, order_id: str) -> ReportStatus | None:
         """Return where the report of an order stands, without locking it."""
-        status = self._db.execute(sa.select(_report.c.status).where(_report.c.order_id == order_id)).scalar()
+        status = self._db.execute(_STATUS_OF, {"of": order_id}).scalar()
         return None if status is None else ReportStatus(status)
 
     def add(self, order_id: str, patient_id: str) -> Report:

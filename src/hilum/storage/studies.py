@@ -17,6 +17,44 @@ if TYPE_CHECKING:
 _study = tables.study
 _series = tables.series
 _instance = tables.instance
+_of: sa.BindParameter[str] = sa.bindparam("of")
+
+_BY_ID = sa.select(_study).where(_study.c.id == _of)
+_BY_ID_LOCKED = _BY_ID.with_for_update(key_share=True)
+_OF_ORDER = sa.select(_study).where(_study.c.order_id == _of).order_by(_study.c.id)
+# Nothing else in the condition: a planner without statistics would walk all unverified studies rather than these two.
+_NAMED = (
+    sa.select(_study)
+    .where(
+        sa.or_(
+            _study.c.study_instance_uid == sa.bindparam("study_uid"),
+            sa.and_(_study.c.accession_number == sa.bindparam("accession"), sa.bindparam("accession") != ""),
+        )
+    )
+    .order_by(_study.c.id)
+)
+_HELD = sa.select(_instance.c.id, _instance.c.digest, _instance.c.study_id, _instance.c.beside).where(
+    _instance.c.sop_instance_uid == _of
+)
+_ADD = _study.insert()
+_ADD_SERIES = _series.insert()
+_ADD_INSTANCE = _instance.insert()
+_counted: sa.BindParameter[int] = sa.bindparam("counted", type_=sa.Integer)
+_COUNT_IN_SERIES = (
+    _series.update().where(_series.c.id == _of).values(instance_count=_series.c.instance_count + _counted)
+)
+_COUNT_IN_STUDY = (
+    _study.update()
+    .where(_study.c.id == _of)
+    .values(
+        series_count=_study.c.series_count + sa.bindparam("new_series", type_=sa.Integer),
+        instance_count=_study.c.instance_count + _counted,
+        modalities=sa.bindparam("seen_modalities"),
+        last_received_at=sa.bindparam("now"),
+        completed_at=None,
+        revision=_study.c.revision + 1,
+    )
+)
 
 
 def study_from_row(row: sa.Row[Any]) -> Study:
@@ -50,16 +88,8 @@ class Studies:
 
     def get(self, study_id: str, *, lock: bool = False) -> Study:
         """Return a study by its id, locked until the commit where asked for."""
-        query = sa.select(_study).where(_study.c.id == study_id)
-        return study_from_row(self._db.execute(query.with_for_update(key_share=True) if lock else query).one())
-
-    def find(self, study_instance_uid: str, patient_identifier: str) -> tuple[Study, sa.Row[Any]] | None:
-        """Return the study of a UID for the patient whom the images name, with its row, locked until the commit."""
-        query = sa.select(_study).where(
-            _study.c.study_instance_uid == study_instance_uid, _study.c.patient_identifier == patient_identifier
-        )
-        row = self._db.execute(query.with_for_update(key_share=True)).one_or_none()
-        return None if row is None else (study_from_row(row), row)
+        query = _BY_ID_LOCKED if lock else _BY_ID
+        return study_from_row(self._db.execute(query, {"of": study_id}).one())
 
     def row(self, study_id: str) -> Mapping[str, Any]:
         """Return all that the images themselves say of a study."""
@@ -67,31 +97,23 @@ class Studies:
 
     def of_order(self, order_id: str) -> list[Study]:
         """Return the studies of an order, oldest first."""
-        return self._many(_study.c.order_id == order_id)
+        return [study_from_row(row) for row in self._db.execute(_OF_ORDER, {"of": order_id})]
 
     def of_patients(self, patient_ids: Sequence[str]) -> list[Study]:
         """Return the studies of patients, oldest first."""
-        return self._many(_study.c.patient_id.in_(patient_ids))
+        query = sa.select(_study).where(_study.c.patient_id.in_(patient_ids)).order_by(_study.c.id)
+        return [study_from_row(row) for row in self._db.execute(query)]
 
     def unmatched(self, accession_number: str, study_instance_uid: str) -> list[Study]:
         """Return unverified studies without an order that name this accession number or study."""
-        named = _study.c.study_instance_uid == study_instance_uid
-        if accession_number:
-            named = sa.or_(named, _study.c.accession_number == accession_number)
-        unverified = _study.c.match_state == MatchState.UNVERIFIED.value
-        return self._many(_study.c.order_id.is_(None), unverified, named)
+        named = {"study_uid": study_instance_uid, "accession": accession_number}
+        found = [study_from_row(row) for row in self._db.execute(_NAMED, named)]
+        return [study for study in found if study.order_id is None and study.match_state is MatchState.UNVERIFIED]
 
     def series_of(self, study_ids: Sequence[str]) -> list[sa.Row[Any]]:
         """Return the series of studies: (id, study_id, series_instance_uid, withheld)."""
         columns = (_series.c.id, _series.c.study_id, _series.c.series_instance_uid, _series.c.withheld)
         return list(self._db.execute(sa.select(*columns).where(_series.c.study_id.in_(study_ids))))
-
-    def holds_series(self, study_id: str, series_instance_uid: str) -> bool:
-        """Tell whether a series of a study is known."""
-        query = sa.select(_series.c.id).where(
-            _series.c.series_instance_uid == series_instance_uid, _series.c.study_id == study_id
-        )
-        return self._db.execute(query).scalar() is not None
 
     def withhold_series(self, series_ids: Sequence[str], withheld: bool) -> None:
         """Store whether series are kept from sight."""
@@ -99,71 +121,60 @@ class Studies:
 
     def instance(self, sop_instance_uid: str) -> list[sa.Row[Any]]:
         """Return what is stored under a SOP Instance UID: (id, digest, study_id, beside)."""
-        query = sa.select(_instance.c.id, _instance.c.digest, _instance.c.study_id, _instance.c.beside)
-        return list(self._db.execute(query.where(_instance.c.sop_instance_uid == sop_instance_uid)))
+        return list(self._db.execute(_HELD, {"of": sop_instance_uid}))
 
     def add(self, columns: Mapping[str, Any]) -> str:
         """Store a new study; its counts start at zero."""
         study_id = self._uow.new_id()
         self._db.execute(
-            _study.insert().values(
-                id=study_id,
-                series_count=0,
-                instance_count=0,
-                modalities="",
-                first_received_at=self._uow.now,
-                last_received_at=self._uow.now,
-                revision=1,
+            _ADD,
+            {
                 **columns,
-            )
+                "id": study_id,
+                "series_count": 0,
+                "instance_count": 0,
+                "modalities": "",
+                "first_received_at": self._uow.now,
+                "last_received_at": self._uow.now,
+                "revision": 1,
+            },
         )
         return study_id
 
-    def add_instance(self, study: Study, series: Mapping[str, Any], instance: Mapping[str, Any]) -> str:
-        """Store an instance, with its series when that is new; keep the counts. Return the instance's id."""
-        row = self._db.execute(
-            sa.select(_series.c.id).where(
-                _series.c.series_instance_uid == series["series_instance_uid"], _series.c.study_id == study.id
-            )
-        ).one_or_none()
+    def add_instance(
+        self, study: Study, series_id: str | None, series: Mapping[str, Any], instance: Mapping[str, Any]
+    ) -> str:
+        """Store an instance, with its series where that is new (None); keep the counts. Return the instance's id."""
         counted = 0 if instance["beside"] else 1
-        if row is None:
+        is_new = series_id is None
+        if series_id is None:
             series_id = self._uow.new_id()
-            self._db.execute(_series.insert().values(id=series_id, study_id=study.id, instance_count=counted, **series))
+            columns = {**series, "id": series_id, "study_id": study.id, "instance_count": counted}
+            self._db.execute(_ADD_SERIES, columns)
             if study.order_id is not None:
                 refresh_unread(self._uow, study.order_id)
         else:
-            series_id = row.id
-            self._db.execute(
-                _series.update()
-                .where(_series.c.id == series_id)
-                .values(instance_count=_series.c.instance_count + counted)
-            )
+            self._db.execute(_COUNT_IN_SERIES, {"of": series_id, "counted": counted})
         instance_id = self._uow.new_id()
         self._db.execute(
-            _instance.insert().values(
-                {
-                    "received_at": self._uow.now,
-                    **instance,
-                    "id": instance_id,
-                    "series_id": series_id,
-                    "study_id": study.id,
-                }
-            )
+            _ADD_INSTANCE,
+            {
+                "received_at": self._uow.now,
+                **instance,
+                "id": instance_id,
+                "series_id": series_id,
+                "study_id": study.id,
+            },
         )
         modalities = dict.fromkeys([*study.modalities, *([series["modality"]] if series["modality"] else [])])
-        self._db.execute(
-            _study.update()
-            .where(_study.c.id == study.id)
-            .values(
-                series_count=_study.c.series_count + (1 if row is None else 0),
-                instance_count=_study.c.instance_count + counted,
-                modalities="\\".join(modalities),
-                last_received_at=self._uow.now,
-                completed_at=None,
-                revision=_study.c.revision + 1,
-            )
-        )
+        counts = {
+            "of": study.id,
+            "new_series": int(is_new),
+            "counted": counted,
+            "seen_modalities": "\\".join(modalities),
+            "now": self._uow.now,
+        }
+        self._db.execute(_COUNT_IN_STUDY, counts)
         return instance_id
 
     def match(self, study_id: str, state: MatchState, patient_id: str | None, order_id: str | None) -> None:
@@ -183,7 +194,3 @@ class Studies:
             .where(_study.c.id == study_id)
             .values(completed_at=self._uow.now, revision=_study.c.revision + 1)
         )
-
-    def _many(self, *where: sa.ColumnElement[bool]) -> list[Study]:
-        query = sa.select(_study).where(*where).order_by(_study.c.id)
-        return [study_from_row(row) for row in self._db.execute(query)]

@@ -18,6 +18,7 @@ from hilum.core.study import ExceptionKind, MatchState, Study
 from hilum.core.text import fold
 from hilum.security.guard import permit
 from hilum.security.policy import Action
+from hilum.storage.arrivals import Place, find_place
 from hilum.storage.unit_of_work import UnitOfWork
 from hilum.workflow.acquisition import images_complete_exam, images_prove_exam
 from hilum.workflow.matching import (
@@ -72,12 +73,14 @@ def record_instance(uow: UnitOfWork, command: RecordInstance, actor: Actor) -> R
     if any(row.digest == command.instance["digest"] for row in held):
         permit(uow, actor, Action.STORE_IMAGES)
         return Recorded.KNOWN
-    study, is_new, contradicts = _study(uow, command)
-    order = _order(uow, study, command, is_new)
+    place, is_new, contradicts = _place(uow, command)
+    study = place.study
+    order = None if place.is_one_more else _order(uow, place, is_new)
     permit(uow, actor, Action.STORE_IMAGES, study_id=study.id, order_id=study.order_id)
     beside = bool(held)
-    withheld = contradicts or _wrong_entry(uow, command, study, order)
-    uow.studies.add_instance(study, {**command.series, "withheld": withheld}, {**command.instance, "beside": beside})
+    withheld = contradicts or (not place.is_one_more and _wrong_entry(uow, command, study, order))
+    series, instance = {**command.series, "withheld": withheld}, {**command.instance, "beside": beside}
+    uow.studies.add_instance(study, place.series_id, series, instance)
     if beside:
         _list(uow, ExceptionKind.INSTANCE_WITH_OTHER_BYTES, study, command.instance["sop_instance_uid"])
         return Recorded.BESIDE
@@ -113,22 +116,31 @@ def complete_study(uow: UnitOfWork, command: CompleteStudy, actor: Actor) -> boo
     return True
 
 
-def _study(uow: UnitOfWork, command: RecordInstance) -> tuple[Study, bool, bool]:
-    """Return the study of an instance, whether it is new, and whether its other images are of another person.
+def _place(uow: UnitOfWork, command: RecordInstance) -> tuple[Place, bool, bool]:
+    """Return the place of an instance, whether its study is new, and whether the other images are of another person.
 
     The row is locked until the commit. Of a new study, the numbers that an order may come with are locked too.
     """
-    known = uow.studies.find(command.study_instance_uid, command.patient.identifier)
+    known = _known_place(uow, command)
     if known is None:
         uow.lock_keys(*study_keys(command.accession_number, command.study_instance_uid))
-        known = uow.studies.find(command.study_instance_uid, command.patient.identifier) if uow.on_postgresql else None
-    if known is None:
-        return _new_study(uow, command), True, False
-    study, row = known
-    contradicts = contradict(patient_of_study(dict(row._mapping)), command.patient)
+        known = _known_place(uow, command) if uow.on_postgresql else None
+    if known is None or known.row is None:
+        return Place(_new_study(uow, command)), True, False
+    contradicts = contradict(patient_of_study(known.row), command.patient)
     if contradicts:
-        _list(uow, ExceptionKind.DEMOGRAPHICS_DIFFER, study, "Images of one study name two persons.")
-    return study, False, contradicts
+        _list(uow, ExceptionKind.DEMOGRAPHICS_DIFFER, known.study, "Images of one study name two persons.")
+    return known, False, contradicts
+
+
+def _known_place(uow: UnitOfWork, command: RecordInstance) -> Place | None:
+    return find_place(
+        uow,
+        command.study_instance_uid,
+        command.patient.identifier,
+        command.series["series_instance_uid"],
+        command.performed_uid,
+    )
 
 
 def _new_study(uow: UnitOfWork, command: RecordInstance) -> Study:
@@ -160,13 +172,14 @@ def _new_study(uow: UnitOfWork, command: RecordInstance) -> Study:
     return uow.studies.get(study_id)
 
 
-def _order(uow: UnitOfWork, study: Study, command: RecordInstance, is_new: bool) -> Order | None:
+def _order(uow: UnitOfWork, place: Place, is_new: bool) -> Order | None:
     """Return the order of a study; its patient is locked where the instance is more than one more of a known series."""
+    study = place.study
     if study.order_id is None:
         return None
     order = uow.orders.get(study.order_id)
     more = not is_new and study.completed_at is None
-    if uow.on_postgresql and not (more and uow.studies.holds_series(study.id, command.series["series_instance_uid"])):
+    if uow.on_postgresql and not (more and place.series_id is not None):
         uow.patients.lock(order.patient_id)
         order = uow.orders.get(order.id)
     return order
