@@ -30,6 +30,8 @@ def room(tmp_path: Path) -> Iterator[Department]:
 @pytest.fixture
 def scanner(room: Department) -> Iterator[Association]:
     requestor = AE(ae_title="CT01")
+    # Once in a while pynetdicom's reactor takes an answer that its sender waits for.
+    requestor.dimse_timeout = 5
     requestor.add_requested_context(MPPS)
     association = requestor.associate("127.0.0.1", room.port, ae_title="HILUM")
     assert association.is_established
