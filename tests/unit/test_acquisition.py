@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from fixtures.stores import MODALITY
-from fixtures.ward import WRONG_ENTRY, Ward, image, naming, on_images, performed
+from fixtures.ward import WRONG_ENTRY, Ward, during, image, naming, on_images, performed
 from hilum.core.errors import Duplicate, IllegalTransition, NotFound
 from hilum.core.event import EventName
 from hilum.core.identifiers import new_uid
@@ -246,6 +246,18 @@ def test_a_wrong_entry_and_its_first_image_at_the_same_moment_withhold_it(store:
             future.result()
         rows = ward.ask(lambda uow, placed=placed: uow.studies.series_of([uow.studies.of_order(placed.id)[0].id]))
         assert {row.series_instance_uid: row.withheld for row in rows}[series]
+
+
+def test_an_image_that_comes_while_its_exam_is_told_to_be_a_wrong_entry_is_withheld(store: Store) -> None:
+    ward = Ward(store)
+    placed, series = ward.place(), new_uid()
+    uid = ward.start(naming(placed))
+    ward.send(ward.image_of(placed))
+    wrong = performed(uid, DISCONTINUED, discontinuation=WRONG_ENTRY, series_instance_uids=(series,))
+    instance = ward.image_of(placed, series=series)
+    assert during(store, (update_exam, wrong, MODALITY), (record_instance, instance, MODALITY)) == [None, None]
+    rows = ward.ask(lambda uow: uow.studies.series_of([uow.studies.of_order(placed.id)[0].id]))
+    assert {row.series_instance_uid: row.withheld for row in rows}[series]
 
 
 # Images alone

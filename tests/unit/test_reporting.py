@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from fixtures.stores import HL7_PEER
-from fixtures.ward import EHR, NOON, RADIOLOGIST, READER, Ward, mrn, reference
+from fixtures.ward import EHR, NOON, RADIOLOGIST, READER, Ward, during, mrn, reference
 from hilum.core.actor import Actor, ActorKind, Door, Role, system_actor
 from hilum.core.errors import (
     Forbidden,
@@ -255,6 +255,15 @@ def test_a_report_and_a_cancellation_at_the_same_moment_exclude_each_other(store
         ]
         failures = [type(failure) for future in futures if (failure := future.exception())]
         assert failures == [IllegalTransition]
+
+
+def test_a_signature_during_a_cancellation_is_refused(store: Store) -> None:
+    ward = Ward(store)
+    placed = ward.place()
+    signing = SignReport(placed.id, F, "Clear.", "", None, EHR)
+    failures = during(store, (cancel_order, reference(placed), HL7_PEER), (sign_report, signing, RADIOLOGIST))
+    assert [type(failure) for failure in failures if failure] == [IllegalTransition]
+    assert ward.events(EventName.REPORT_SIGNED) == 0
 
 
 def test_a_draft_is_kept_and_becomes_the_signed_version(ward: Ward) -> None:
