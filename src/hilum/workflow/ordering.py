@@ -18,7 +18,6 @@ from hilum.core.errors import (
     InvalidInput,
     MissingField,
     NotFound,
-    TooLarge,
 )
 from hilum.core.event import EventName
 from hilum.core.identifiers import is_uid, new_uid
@@ -30,6 +29,7 @@ from hilum.security.guard import permit
 from hilum.security.policy import Action
 from hilum.storage.unit_of_work import UnitOfWork
 from hilum.workflow.matching import match_waiting_studies, study_keys
+from hilum.workflow.order_limits import check_limits
 from hilum.workflow.registration import NOBODY, DemographicsSaid, find_patient, lock_patient, unknown_identifiers
 from hilum.workflow.scheduling import (
     StepRequest,
@@ -41,10 +41,6 @@ from hilum.workflow.scheduling import (
 )
 from hilum.workflow.source import Source
 
-# SH, the value representation of Accession Number and Requested Procedure ID (PS3.5 6.2).
-SHORT_STRING = 16
-# So that an own step ID (requested procedure ID, dash, number) stays that short too.
-MOST_STEPS = 99
 # How long a check of the priors waits for the order that it was made for.
 PRIOR_CHECK_WAITS = timedelta(hours=24)
 
@@ -96,7 +92,7 @@ def place_order(uow: UnitOfWork, command: OrderRequest, actor: Actor) -> Order:
         raise MissingField("The order has neither a placer nor a filler order number.", field="ORC-2")
     if not command.procedure.value and not command.procedure.meaning:
         raise MissingField("The order names no procedure.", field="OBR-4")
-    _check_lengths(command)
+    check_limits(command)
     # Images of this order may be on their way in at this moment: they come before it or find it.
     uow.lock_keys(*study_keys(command.accession_number, command.study_instance_uid))
     patient = _patient_of(uow, command)
@@ -124,7 +120,7 @@ def place_order(uow: UnitOfWork, command: OrderRequest, actor: Actor) -> Order:
 
 def change_order(uow: UnitOfWork, command: OrderRequest, actor: Actor) -> Order:
     """Change an order that has not ended (ORC-1 XO): procedure, urgency, reason, physicians, time and steps."""
-    _check_lengths(command)
+    check_limits(command)
     order = find_order(uow, _reference(command))
     uow.patients.lock(order.patient_id)
     permit(
@@ -322,30 +318,6 @@ def _next_accession(uow: UnitOfWork) -> str:
 def _modality(command: OrderRequest, procedure: Code) -> str:
     stepped = [step.modality for step in command.steps if step.modality]
     return stepped[0] if stepped else modality_of(command.section, procedure)
-
-
-def _check_lengths(command: OrderRequest) -> None:
-    limits = (
-        (command.accession_number, SHORT_STRING, "OBR-18", "accession number"),
-        (command.requested_procedure_id, SHORT_STRING, "OBR-19", "requested procedure ID"),
-        (command.placer_order_number, 199, "ORC-2", "placer order number"),
-        (command.filler_order_number, 199, "ORC-3", "filler order number"),
-        (command.procedure.value, 64, "OBR-4", "procedure code"),
-        (command.procedure.meaning, 250, "OBR-4", "procedure text"),
-        (command.patient_class, 4, "PV1-2", "patient class"),
-        *((step.step_id, SHORT_STRING, "OBR-20", "scheduled procedure step ID") for step in command.steps),
-        *((step.station_ae_title, SHORT_STRING, "IPC-9", "station AE title") for step in command.steps),
-        *((step.station_name, SHORT_STRING, "IPC-7", "station name") for step in command.steps),
-        *((step.modality, SHORT_STRING, "OBR-24", "modality") for step in command.steps),
-    )
-    if len(command.steps) > MOST_STEPS:
-        raise TooLarge(f"The order has more than {MOST_STEPS} steps.", field="OBR-20")
-    named = [step.step_id for step in command.steps if step.step_id]
-    if len(set(named)) < len(named):
-        raise InvalidInput("Two steps of the order have the same ID.", field="OBR-20")
-    for value, limit, place, name in limits:
-        if len(value) > limit:
-            raise InvalidInput(f"The {name} is longer than {limit} characters.", field=place)
 
 
 def _tie_prior_check(uow: UnitOfWork, order: Order, patient: Patient) -> None:
