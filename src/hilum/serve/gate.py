@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote
 
 import orjson
 from starlette.datastructures import Headers, MutableHeaders
@@ -18,7 +18,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hilum.core.actor import Door
-from hilum.core.errors import HilumError, NotAuthenticated, TooLarge
+from hilum.core.errors import HilumError, InvalidInput, NotAuthenticated, TooLarge
 from hilum.core.identifiers import new_id
 from hilum.serve.identity import Authenticator, Identified
 from hilum.settings import Configuration
@@ -45,6 +45,9 @@ DOORS = (
     ("/fhir", Door.FHIR),
     ("/cds-services", Door.CDS),
 )
+# What a stranger may send: a name, a password and where to go next.
+MAX_SIGN_IN = 64 * 1024
+MAX_FIELDS = 50
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 STATUS = {
     "unauthenticated": 401,
@@ -140,6 +143,9 @@ class Gate:
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
+        if "\x00" in path or b"%00" in scope["query_string"] or b"\x00" in scope["query_string"]:
+            # No text of ours holds one, and the databases differ in what they do with it.
+            raise InvalidInput("An address holds no NUL.")
         headers = Headers(scope=scope)
         client = scope.get("client")
         address = client[0] if client else ""
@@ -173,8 +179,7 @@ class Gate:
         token = headers.get("x-csrf-token", "")
         if not token and headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
             body = await Request(scope, receive).body()
-            form = await Request(scope, _replay(body)).form()
-            token = str(form.get("csrf_token", ""))
+            token = _token_in(body)
             receive = _replay(body)
         if not self._authenticator.csrf_holds(identified.session_id, token):
             raise NotAuthenticated("The page is out of date; load it again.")
@@ -189,6 +194,17 @@ def _may_change_password(path: str) -> bool:
     return path.startswith(("/auth/", "/static/"))
 
 
+def _token_in(body: bytes) -> str:
+    """Return the token of a form; one with more fields than any page has holds none."""
+    try:
+        fields = parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_FIELDS)
+    except ValueError:
+        raise InvalidInput("The form is not encoded as a form, or has too many fields.") from None
+    if any("\x00" in value for field in fields for value in field):
+        raise InvalidInput("A form holds no NUL.")
+    return next((value for name, value in fields if name == "csrf_token"), "")
+
+
 def _replay(body: bytes) -> Receive:
     async def receive() -> Message:
         return {"type": "http.request", "body": body, "more_body": False}
@@ -199,14 +215,20 @@ def _replay(body: bytes) -> Receive:
 def _bounded(receive: Receive, scope: Scope, limit: int, stow_limit: int) -> Receive:
     """Count what comes in, and stop reading a body that is larger than its door takes."""
     most = stow_limit if scope["method"] == "POST" and scope["path"].startswith("/dicom-web/studies") else limit
+    if scope["path"].startswith("/auth/"):
+        most = min(most, MAX_SIGN_IN)
+    ended = False
     declared = Headers(scope=scope).get("content-length", "")
     taken = 0
 
     async def counted() -> Message:
-        nonlocal taken
+        nonlocal taken, ended
         if declared.isdigit() and int(declared) > most:
             raise TooLarge(f"The body is larger than {most} bytes.")
         message = await receive()
+        if message["type"] == "http.disconnect" and not ended:
+            raise InvalidInput("The body was cut off.")
+        ended = ended or not message.get("more_body", False)
         taken += len(message.get("body", b""))
         if taken > most:
             raise TooLarge(f"The body is larger than {most} bytes.")

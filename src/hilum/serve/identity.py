@@ -5,35 +5,32 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http.cookies import CookieError, SimpleCookie
 
-from hilum.core.actor import Actor, ActorKind, Door, Identifier, Role, system_actor
+from hilum.core.actor import Actor, Door, Identifier, system_actor
 from hilum.core.errors import NotAuthenticated
-from hilum.security.keys import Keyring
-from hilum.security.tokens import TokenVerifier
+from hilum.security.live_keys import Keys
+from hilum.storage.sessions import session_user
 from hilum.storage.store import Store
-from hilum.storage.users import User, find_user, session_user
 from hilum.workflow.accounts import touch_session
+from hilum.workflow.credentials import Bearers, actor_of
 
 SESSION_COOKIE = "hilum_session"
-# How long an account is trusted to be as it was, so that not every request of a viewer asks for it.
-ACCOUNT_SECONDS = 5.0
 # How exactly the last use of a session is known; each note is a commit.
 TOUCH_EVERY = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Identified:
-    """Someone who proved who they are; `session_id` and `must_change_password` only for a session."""
+    """Someone who proved who they are; all but `actor` only for a session, `provider` if one spoke for them."""
 
     actor: Actor
     session_id: str = ""
     must_change_password: bool = False
+    provider: str = ""
 
 
 def new_session_secret() -> str:
@@ -46,29 +43,22 @@ def session_id_of(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def actor_of(user: User, door: Door, address: str) -> Actor:
-    """Return the actor that an account stands for."""
-    return Actor(user.name, user.role, ActorKind.PERSON, door, user.identifiers, address, user.display)
-
-
 class Authenticator:
     """Checks tokens and sessions of one process."""
 
-    def __init__(self, store: Store, keyring: Keyring, idle: timedelta) -> None:
+    def __init__(self, store: Store, keyring: Keys, idle: timedelta) -> None:
         """Takes the database, the keys and how long a session may be without a request."""
         self._store = store
         self._idle = idle
         self._keyring = keyring
-        self._verifier = TokenVerifier(keyring)
-        self._accounts: dict[str, tuple[float, User | None]] = {}
-        self._lock = threading.Lock()
+        self._bearers = Bearers(store, keyring)
 
     def identify(self, headers: Mapping[str, str], door: Door, address: str) -> Identified | None:
         """Return who sent these headers; None for nobody. Raises NotAuthenticated for a wrong or ended token."""
         authorization = headers.get("authorization", "")
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() == "bearer":
-            return Identified(self._by_token(token.strip(), door, address))
+            return Identified(self._bearers.actor(token.strip(), door, address))
         if authorization:
             raise NotAuthenticated("Only bearer tokens are taken here.")
         secret = cookie(headers, SESSION_COOKIE)
@@ -80,16 +70,7 @@ class Authenticator:
 
     def csrf_holds(self, session_id: str, token: str) -> bool:
         """Tell whether a form came from a page of this session."""
-        return hmac.compare_digest(self.csrf_token(session_id), token)
-
-    def _by_token(self, token: str, door: Door, address: str) -> Actor:
-        claims = self._verifier.verify(token, self._store.clock())
-        if claims.kind == "service":
-            return Actor(claims.subject, Role(claims.role), ActorKind.SERVICE, door, (), address)
-        user = self._account(claims.subject)
-        if user is None or user.disabled:
-            raise NotAuthenticated("The account of this token is shut.")
-        return actor_of(user, door, address)
+        return hmac.compare_digest(self.csrf_token(session_id).encode(), token.encode())
 
     def _by_session(self, secret: str, door: Door, address: str) -> Identified | None:
         session_id = session_id_of(secret)
@@ -98,24 +79,12 @@ class Authenticator:
             found = session_user(db, session_id, now, self._idle)
         if found is None:
             return None
-        user, seen_at = found
-        if now - seen_at > TOUCH_EVERY:
+        user, session = found
+        if now - session.seen_at > TOUCH_EVERY:
             self._store.submit(touch_session, session_id, system_actor("sessions"))
-        return Identified(actor_of(user, door, address), session_id, user.must_change_password)
-
-    def _account(self, name: str) -> User | None:
-        now = time.monotonic()
-        with self._lock:
-            known = self._accounts.get(name)
-        if known is not None and now - known[0] < ACCOUNT_SECONDS:
-            return known[1]
-        with self._store.read() as db:
-            user = find_user(db, name)
-        with self._lock:
-            if len(self._accounts) > 10_000:
-                self._accounts.clear()
-            self._accounts[name] = (now, user)
-        return user
+        # Who came by a provider has no password here to change.
+        must_change = user.must_change_password and not session.provider
+        return Identified(actor_of(user, door, address), session_id, must_change, session.provider)
 
 
 def cookie(headers: Mapping[str, str], name: str) -> str:

@@ -6,13 +6,9 @@ import asyncio
 import os
 import signal
 import socket
-import ssl
 import threading
 from collections.abc import Callable
 from typing import Protocol
-
-import uvicorn
-from starlette.types import ASGIApp
 
 from hilum.serve.supervisor import say_ready
 
@@ -33,7 +29,7 @@ def run_until_stopped(address: str, part: Drained) -> None:
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda number, frame: stop.set())
     say_ready(address)
-    _watch_parent(stop.set)
+    watch_parent(stop.set)
     stop.wait()
     part.drain(DRAIN_SECONDS)
 
@@ -59,43 +55,11 @@ def run_listening(door: Listening) -> None:
             loop.add_signal_handler(name, stop.set)
         host, port = await door.start()
         say_ready(f"{host}:{port}")
-        _watch_parent(lambda: loop.call_soon_threadsafe(stop.set))
+        watch_parent(lambda: loop.call_soon_threadsafe(stop.set))
         await stop.wait()
         await door.drain(DRAIN_SECONDS)
 
     asyncio.run(run())
-
-
-def serve_http(app: ASGIApp, listening: socket.socket, context: ssl.SSLContext | None, address: str) -> None:
-    """Answer HTTP on a bound socket until SIGTERM, then finish the requests in hand."""
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=DRAIN_SECONDS,
-        timeout_keep_alive=30,
-        h11_max_incomplete_event_size=64 * 1024,
-        lifespan="on",
-    )
-    server = _Server(config, address)
-    config.load()
-    config.ssl = context
-    _watch_parent(lambda: setattr(server, "should_exit", True))
-    asyncio.run(server.serve(sockets=[listening]))
-
-
-class _Server(uvicorn.Server):
-    """Says that it is ready once it accepts."""
-
-    def __init__(self, config: uvicorn.Config, address: str) -> None:
-        super().__init__(config)
-        self._address = address
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            say_ready(self._address)
 
 
 def listen_on(host: str, port: int) -> socket.socket:
@@ -109,7 +73,7 @@ def listen_on(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _watch_parent(stop: Callable[[], object]) -> None:
+def watch_parent(stop: Callable[[], object]) -> None:
     """End with the supervisor: a role whose parent was killed must not go on alone."""
     parent = os.getppid()
     if os.environ.get("HILUM_SUPERVISED") != "1":

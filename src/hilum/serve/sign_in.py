@@ -13,13 +13,13 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from hilum.core.actor import Actor, ActorKind, Door, Role
-from hilum.core.errors import InvalidInput, NotAuthenticated
-from hilum.security.keys import Keyring
-from hilum.security.passwords import check_password, hash_password, locked_until, verify_password
+from hilum.core.actor import Actor, Door
+from hilum.core.errors import Forbidden, InvalidInput, NotAuthenticated
+from hilum.security.live_keys import Keys
+from hilum.security.passwords import check_password, hash_password
 from hilum.serve.identity import (
+    SESSION_COOKIE,
     Identified,
-    actor_of,
     cookie,
     new_session_secret,
     session_cookie,
@@ -32,7 +32,8 @@ from hilum.web import urls
 from hilum.web.headers import PAGE_HEADERS
 from hilum.web.models import Frame, LoginPage, PasswordPage
 from hilum.web.view import View
-from hilum.workflow.accounts import OpenSession, SetPassword, set_password, sign_in, sign_in_failed, sign_out
+from hilum.workflow.accounts import OpenSession, SetPassword, set_password, sign_in, sign_out
+from hilum.workflow.credentials import actor_of, check_credentials, confirm_password
 
 LOGIN_COOKIE = "hilum_login"
 
@@ -40,7 +41,7 @@ LOGIN_COOKIE = "hilum_login"
 class SignIn:
     """The sign-in pages of one process."""
 
-    def __init__(self, store: Store, configuration: Configuration, keyring: Keyring, view: View) -> None:
+    def __init__(self, store: Store, configuration: Configuration, keyring: Keys, view: View) -> None:
         self._store = store
         self._configuration = configuration
         self._keyring = keyring
@@ -66,16 +67,16 @@ class SignIn:
         """Check name and password and open a session."""
         form = await request.form()
         secret = cookie(dict(request.headers), LOGIN_COOKIE)
-        if not secret or not hmac.compare_digest(self._login_token(secret), str(form.get("csrf_token", ""))):
+        if not secret or not _same(self._login_token(secret), str(form.get("csrf_token", ""))):
             raise NotAuthenticated("The page is out of date; load it again.")
-        name, password = str(form.get("user_name", ""))[:200], str(form.get("password", ""))[:1024]
+        name, password = str(form.get("user_name", "")).replace("\x00", "")[:200], str(form.get("password", ""))[:1024]
         next_url = _local(str(form.get("next", "/")))
         address = str(request.state.address)
-        user, wait = await run_in_threadpool(self._check, name, password, address)
-        if user is None:
-            page = LoginPage(self._frame(self._login_token(secret)), name, next_url, True, wait)
+        checked = await run_in_threadpool(check_credentials, self._store, name, password, Door.PAGE, address)
+        if checked.user is None:
+            page = LoginPage(self._frame(self._login_token(secret)), name, next_url, True, checked.wait_seconds)
             return self._page(page, secret, 403)
-        return await run_in_threadpool(self._open, user, address, next_url)
+        return await run_in_threadpool(self._open, request, checked.user, next_url)
 
     async def logout(self, request: Request) -> Response:
         """End the session."""
@@ -99,39 +100,27 @@ class SignIn:
                 raise InvalidInput("The two passwords differ.")
             check_password(new, user_name=identified.actor.name)
             user = await run_in_threadpool(self._current, identified, str(form.get("current_password", ""))[:1024])
-        except InvalidInput as error:
+        except (InvalidInput, Forbidden) as error:
             return self._password_page(request, error.message)
         hashed = await run_in_threadpool(hash_password, new)
         await asyncio.wrap_future(self._store.submit(set_password, SetPassword(user.name, hashed), identified.actor))
-        return await run_in_threadpool(self._open, user, str(request.state.address), "/")
+        return await run_in_threadpool(self._open, request, user, "/")
 
     def _current(self, identified: Identified, current: str) -> User:
+        confirm_password(self._store, identified.actor, current)
         with self._store.read() as db:
             user = find_user(db, identified.actor.name)
-        if user is None or not verify_password(user.password_hash, current):
-            raise InvalidInput("The present password is wrong.")
+        if user is None:
+            raise NotAuthenticated("The account is shut.")
         return user
 
-    def _check(self, name: str, password: str, address: str) -> tuple[User | None, int]:
-        with self._store.read() as db:
-            user = find_user(db, name)
-        now = self._store.clock()
-        if user is not None and user.last_failure_at is not None:
-            until = locked_until(user.failures, user.last_failure_at)
-            if until is not None and until > now:
-                return None, int((until - now).total_seconds()) + 1
-        right = verify_password(user.password_hash if user else None, password)
-        if user is None or not right or user.disabled:
-            stranger = Actor(name or "nobody", Role.AUDITOR, ActorKind.PERSON, Door.PAGE, address=address)
-            self._store.run(sign_in_failed, name, stranger)
-            return None, 0
-        return user, 0
-
-    def _open(self, user: User, address: str, next_url: str) -> Response:
+    def _open(self, request: Request, user: User, next_url: str) -> Response:
+        address, before = str(request.state.address), cookie(dict(request.headers), SESSION_COOKIE)
         secret = new_session_secret()
         expires = self._store.clock() + timedelta(minutes=self._configuration.current.security.session_minutes)
-        actor = actor_of(user, Door.PAGE, address)
-        self._store.run(sign_in, OpenSession(user.name, session_id_of(secret), expires, address), actor)
+        replaces = session_id_of(before) if before else ""
+        command = OpenSession(user.name, session_id_of(secret), expires, address, replaces)
+        self._store.run(sign_in, command, actor_of(user, Door.PAGE, address))
         answer = RedirectResponse(next_url, 303)
         answer.headers["set-cookie"] = session_cookie(secret, expires, secure=self._secure)
         return answer
@@ -159,9 +148,16 @@ class SignIn:
         return self._configuration.current.http.base_url.startswith("https:")
 
 
+def _same(right: str, given: str) -> bool:
+    return hmac.compare_digest(right.encode(), given.encode())
+
+
 def _local(url: str) -> str:
     """Return a path of this server; anything else would let a link lead a person elsewhere after the login."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "/"
     if parts.scheme or parts.netloc or not url.startswith("/") or url.startswith(("//", "/\\")) or len(url) > 2000:
         return "/"
     return url
