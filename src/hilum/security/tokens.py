@@ -19,9 +19,10 @@ from typing import Any, Literal, TypeGuard
 import orjson
 from joserfc import jws
 from joserfc.errors import JoseError
+from joserfc.jwk import ECKey
 
 from hilum.core.errors import InvalidInput, NotAuthenticated
-from hilum.security.keys import Keyring
+from hilum.security.live_keys import Keys, LiveKeyring
 
 ALGORITHM = "ES256"
 TOKEN_TYPE = "at+jwt"  # noqa: S105 - a media type: RFC 9068 2.1, so that no other JWT passes for an access token
@@ -33,7 +34,9 @@ MAX_MINUTES = 366 * 24 * 60
 MAX_TEXT = 256
 MAX_ITEMS = 64
 
-Kind = Literal["user", "service"]
+# A service stands for a role, a client is a program with keys of its own.
+Kind = Literal["user", "service", "client"]
+_KINDS = ("user", "service", "client")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ class Claims:
 
 
 def issue(
-    keyring: Keyring,
+    keyring: Keys,
     *,
     subject: str,
     role: str,
@@ -90,7 +93,7 @@ def issue(
     return token
 
 
-def verify(keyring: Keyring, token: str, now: datetime) -> Claims:
+def verify(keyring: Keys, token: str, now: datetime) -> Claims:
     """Check signature, issuer, audience and times of a token; NotAuthenticated says which of them failed."""
     claims = _signed_claims(keyring, token)
     _check_times(claims, now)
@@ -100,14 +103,15 @@ def verify(keyring: Keyring, token: str, now: datetime) -> Claims:
 class TokenVerifier:
     """`verify` with a bounded memory of tokens whose signature held (checking one costs about 0.1 ms).
 
-    Times are checked at each use. A new keyring wants a new verifier, so that what a removed key signed is forgotten.
+    Times are checked at each use. When the keys change everything is forgotten, also what a removed key signed.
     """
 
-    def __init__(self, keyring: Keyring, capacity: int = 4096) -> None:
+    def __init__(self, keyring: Keys, capacity: int = 4096) -> None:
         self._keyring = keyring
         self._capacity = capacity
         # keyed by digest: a token in memory is a token in a core dump, and 32 bytes bound what an entry costs
         self._verified: OrderedDict[bytes, Claims] = OrderedDict()
+        self._verified_by = keyring.verification
         self._lock = Lock()
 
     def verify(self, token: str, now: datetime) -> Claims:
@@ -115,7 +119,11 @@ class TokenVerifier:
         if len(token) > TOKEN_LIMIT:
             raise NotAuthenticated("The token is too long.")
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        keys = self._keyring.verification
         with self._lock:
+            if keys is not self._verified_by:
+                self._verified.clear()
+                self._verified_by = keys
             claims = self._verified.get(digest)
             if claims is not None:
                 self._verified.move_to_end(digest)
@@ -141,7 +149,7 @@ class TokenVerifier:
                 self._verified.popitem(last=False)
 
 
-def _signed_claims(keyring: Keyring, token: str) -> Claims:
+def _signed_claims(keyring: Keys, token: str) -> Claims:
     if len(token) > TOKEN_LIMIT:
         raise NotAuthenticated("The token is too long.")
     if not token.isascii() or token.count(".") != 2:
@@ -155,7 +163,7 @@ def _signed_claims(keyring: Keyring, token: str) -> Claims:
     if header.get("typ") != TOKEN_TYPE or set(header) != {"alg", "kid", "typ"}:
         raise NotAuthenticated("The token is not an access token.")
     kid = header["kid"]
-    key = keyring.verification.get(kid) if isinstance(kid, str) else None
+    key = _key(keyring, kid) if isinstance(kid, str) else None
     if key is None:
         raise NotAuthenticated("The token is signed with a key that is not known here.")
     try:
@@ -166,13 +174,21 @@ def _signed_claims(keyring: Keyring, token: str) -> Claims:
     return _claims(payload)
 
 
+def _key(keyring: Keys, kid: str) -> ECKey | None:
+    key = keyring.verification.get(kid)
+    if key is None and isinstance(keyring, LiveKeyring):
+        keyring.look()
+        key = keyring.verification.get(kid)
+    return key
+
+
 def _claims(payload: Any) -> Claims:
     if not isinstance(payload, dict):
         raise NotAuthenticated("The token holds no claims.")
     if payload.get("iss") != ISSUER or payload.get("aud") != AUDIENCE:
         raise NotAuthenticated("The token was made by another issuer or for another audience.")
     kind = payload.get("kind")
-    if kind != "user" and kind != "service":
+    if kind not in _KINDS:
         raise NotAuthenticated("The token is neither of a user nor of a service.")
     issued = _time(payload, "iat")
     not_before = _time(payload, "nbf")

@@ -483,6 +483,8 @@ user_account = sa.Table(
     sa.Column("password_hash", PlainText, nullable=False),
     sa.Column("must_change_password", sa.Boolean, nullable=False),
     sa.Column("identifiers", Json, nullable=False),
+    # Whose patients alone the account sees; an empty list for all.
+    sa.Column("facilities", Json, nullable=False, server_default="[]"),
     sa.Column("disabled", sa.Boolean, nullable=False),
     sa.Column("failures", sa.Integer, nullable=False),
     sa.Column("last_failure_at", UtcDateTime),
@@ -499,7 +501,58 @@ session = sa.Table(
     sa.Column("seen_at", UtcDateTime, nullable=False),
     sa.Column("expires_at", UtcDateTime, nullable=False),
     sa.Column("address", PlainText, nullable=False),
+    # The OpenID provider that spoke for the person; empty where a password did.
+    sa.Column("provider", PlainText, nullable=False),
     sa.Column("revoked_at", UtcDateTime),
+)
+
+# Whom an OpenID provider means: its name for a person is the pair of issuer and subject, nothing else.
+user_link = sa.Table(
+    "user_link",
+    metadata,
+    sa.Column("issuer", PlainText, primary_key=True),
+    sa.Column("subject", PlainText, primary_key=True),
+    _reference("user_id", "user_account", nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+)
+
+# Wrong passwords by name and address, also of names that no account has, so that a wait tells nothing.
+sign_in_failure = sa.Table(
+    "sign_in_failure",
+    metadata,
+    # sha256 of the name: people type their password into the wrong field.
+    sa.Column("name_digest", PlainText, primary_key=True),
+    sa.Column("address", PlainText, primary_key=True),
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("last_failure_at", UtcDateTime, nullable=False, index=True),
+)
+
+service_client = sa.Table(
+    "service_client",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("name", PlainText, nullable=False, unique=True),
+    sa.Column("role", sa.String(32), nullable=False),
+    # Public keys only (RFC 7517); the client keeps the private ones.
+    sa.Column("jwks", Json, nullable=False),
+    sa.Column("disabled", sa.Boolean, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+)
+
+# Assertions of clients that were taken, until they end: each is good once (RFC 7523 section 3, jti).
+client_assertion = sa.Table(
+    "client_assertion",
+    metadata,
+    sa.Column("client_id", Id, sa.ForeignKey("service_client.id"), primary_key=True),
+    sa.Column("jti_digest", PlainText, primary_key=True),
+    sa.Column("expires_at", UtcDateTime, nullable=False, index=True),
+)
+
+revoked_token = sa.Table(
+    "revoked_token",
+    metadata,
+    sa.Column("token_id", PlainText, primary_key=True),
+    sa.Column("expires_at", UtcDateTime, nullable=False, index=True),
 )
 
 audit_event = sa.Table(
@@ -553,4 +606,61 @@ counter = sa.Table(
     metadata,
     sa.Column("name", sa.String(32), primary_key=True),
     sa.Column("value", sa.BigInteger, nullable=False),
+)
+
+# Who attends a patient in a visit (PV1-7, 8, 9 of messages), until it ends.
+care_team = sa.Table(
+    "care_team",
+    metadata,
+    sa.Column("patient_id", Id, sa.ForeignKey("patient.id"), primary_key=True),
+    sa.Column("visit_number", PlainText, primary_key=True),
+    sa.Column("identifier", PlainText, primary_key=True),
+    sa.Column("authority", PlainText, primary_key=True),
+    # Null for a stay that no message has ended yet.
+    sa.Column("until", UtcDateTime),
+    sa.Index("ix_care_team_identifier", "identifier", "authority", "patient_id"),
+)
+
+# How confidential a patient is, by what a person decided and by what messages say; the strictest holds, also through a
+# merge. No row is "normal". `strictness` follows the label.
+patient_label = sa.Table(
+    "patient_label",
+    metadata,
+    sa.Column("patient_id", Id, sa.ForeignKey("patient.id"), primary_key=True),
+    # "person" or "message".
+    sa.Column("source", sa.String(10), primary_key=True),
+    sa.Column("label", sa.String(16), nullable=False, index=True),
+    sa.Column("strictness", sa.Integer, nullable=False),
+    sa.Column("set_by", PlainText, nullable=False),
+    sa.Column("at", UtcDateTime, nullable=False),
+)
+
+# Access for a time to a patient, or to all patients of a label: given by an admin, or taken by breaking the glass.
+access_grant = sa.Table(
+    "access_grant",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("account", PlainText, nullable=False),
+    # "given" or "break-glass".
+    sa.Column("kind", sa.String(16), nullable=False),
+    # Null too where someone broke the glass for a number that is nobody's: the attempt is reviewed like any other.
+    _reference("patient_id", "patient"),
+    sa.Column("label", sa.String(16)),
+    # The strictest label that the patient had then: what is labelled more strictly later is not covered.
+    sa.Column("ceiling", sa.Integer, nullable=False),
+    sa.Column("reason", PlainText, nullable=False),
+    sa.Column("granted_by", PlainText, nullable=False),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("expires_at", UtcDateTime, nullable=False),
+    sa.Column("revoked_at", UtcDateTime),
+    sa.Column("reviewed_at", UtcDateTime),
+    sa.Column("reviewed_by", PlainText, nullable=False, server_default=""),
+    sa.Column("review", PlainText, nullable=False, server_default=""),
+    sa.Index("ix_access_grant_account_expires_at", "account", "expires_at"),
+)
+sa.Index(
+    "ix_access_grant_unreviewed",
+    access_grant.c.id,
+    sqlite_where=sa.text("kind = 'break-glass' AND reviewed_at IS NULL"),
+    postgresql_where=sa.text("kind = 'break-glass' AND reviewed_at IS NULL"),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 _user = tables.user_account
 _session = tables.session
+_link = tables.user_link
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A person with an account; `identifiers` tie it to XCN.1 of messages."""
+    """A person with an account; `identifiers` tie it to XCN.1 of messages, `facilities` limit it if there are any."""
 
     id: str
     name: str
@@ -33,6 +34,7 @@ class User:
     disabled: bool
     failures: int
     last_failure_at: datetime | None
+    facilities: tuple[str, ...] = ()
 
 
 def user_from_row(row: sa.Row[Any]) -> User:
@@ -48,6 +50,7 @@ def user_from_row(row: sa.Row[Any]) -> User:
         row.disabled,
         row.failures,
         row.last_failure_at,
+        tuple(row.facilities),
     )
 
 
@@ -57,21 +60,15 @@ def find_user(connection: sa.Connection, name: str) -> User | None:
     return None if row is None else user_from_row(row)
 
 
-def session_user(
-    connection: sa.Connection, session_id: str, now: datetime, idle: timedelta
-) -> tuple[User, datetime] | None:
-    """Return the user of a session that still holds, and when it was last noted as in use."""
-    query = sa.select(_session).where(
-        _session.c.id == session_id,
-        _session.c.revoked_at.is_(None),
-        _session.c.expires_at > now,
-        _session.c.seen_at > now - idle,
+def linked_user(connection: sa.Connection, issuer: str, subject: str) -> User | None:
+    """Return the account that a provider's subject stands for."""
+    query = (
+        sa.select(_user)
+        .join(_link, _link.c.user_id == _user.c.id)
+        .where(_link.c.issuer == issuer, _link.c.subject == subject)
     )
-    found = connection.execute(query).one_or_none()
-    if found is None:
-        return None
-    user = user_from_row(connection.execute(sa.select(_user).where(_user.c.id == found.user_id)).one())
-    return None if user.disabled else (user, found.seen_at)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else user_from_row(row)
 
 
 def list_users(connection: sa.Connection) -> list[User]:
@@ -130,7 +127,20 @@ class Users:
         """Count a wrong password; guesses at the same moment all count."""
         self.update(name, failures=_user.c.failures + 1, last_failure_at=self._uow.now)
 
-    def open_session(self, session_id: str, user_id: str, expires_at: datetime, address: str) -> None:
+    def link(self, user_id: str, issuer: str, subject: str) -> None:
+        """Let a provider's subject stand for an account."""
+        self._db.execute(
+            _link.insert().values(issuer=issuer, subject=subject, user_id=user_id, created_at=self._uow.now)
+        )
+
+    def is_linked(self, user_id: str, issuer: str) -> bool:
+        """Tell whether a subject of this issuer stands for an account already."""
+        query = sa.select(_link.c.subject).where(_link.c.user_id == user_id, _link.c.issuer == issuer)
+        return self._db.execute(query).first() is not None
+
+    def open_session(
+        self, session_id: str, user_id: str, expires_at: datetime, address: str, provider: str = ""
+    ) -> None:
         """Store a new session under the digest of its secret."""
         self._db.execute(
             _session.insert().values(
@@ -140,6 +150,7 @@ class Users:
                 seen_at=self._uow.now,
                 expires_at=expires_at,
                 address=address,
+                provider=provider,
             )
         )
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from hilum.core.actor import Actor, Identifier, Role
-from hilum.core.errors import Duplicate, NotFound
+from hilum.core.errors import Duplicate, InvalidInput, NotFound
 from hilum.security.guard import permit
 from hilum.security.policy import Action
+from hilum.storage.sessions import count_failure, forget_failures, revoke_own_session, revoke_sessions_but
 from hilum.storage.unit_of_work import UnitOfWork
-from hilum.storage.users import User
+from hilum.storage.users import User, linked_user
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,34 @@ class OpenSession:
     session_id: str
     expires_at: datetime
     address: str
+    # What the browser brought along: it ends, so that a session is never carried over a sign-in.
+    replaces: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeRole:
+    """Another role for an account."""
+
+    name: str
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class EndSessions:
+    """End one session of an account, or all but the one that is `kept`."""
+
+    name: str
+    session_id: str = ""
+    kept: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkUser:
+    """Let a subject of an OpenID provider stand for an account."""
+
+    name: str
+    issuer: str
+    subject: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +118,26 @@ def disable_user(uow: UnitOfWork, name: str, actor: Actor) -> None:
     uow.users.revoke_sessions(user.id)
 
 
+def change_role(uow: UnitOfWork, command: ChangeRole, actor: Actor) -> None:
+    """Give an account another role and end its sessions: under another privilege a person signs in anew."""
+    permit(uow, actor, Action.MANAGE_USERS)
+    user = _user(uow, command.name)
+    if user.role is not command.role:
+        uow.users.update(command.name, role=command.role.value)
+        uow.users.revoke_sessions(user.id)
+
+
+def link_user(uow: UnitOfWork, command: LinkUser, actor: Actor) -> None:
+    """Let a provider's subject stand for an account from its next sign-in on."""
+    permit(uow, actor, Action.MANAGE_USERS)
+    if not 0 < len(command.subject) <= 255:
+        raise InvalidInput("A subject has 1 to 255 characters.", field="subject")
+    user = _user(uow, command.name)
+    if linked_user(uow.connection, command.issuer, command.subject) is not None:
+        raise Duplicate("This subject stands for an account already.")
+    uow.users.link(user.id, command.issuer, command.subject)
+
+
 def set_password(uow: UnitOfWork, command: SetPassword, actor: Actor) -> None:
     """Store a new password and end all sessions; people change their own, an admin anyone's."""
     if actor.name != command.name or not actor.is_person:
@@ -100,6 +149,7 @@ def set_password(uow: UnitOfWork, command: SetPassword, actor: Actor) -> None:
         command.name, password_hash=command.password_hash, must_change_password=False, failures=0, last_failure_at=None
     )
     uow.users.revoke_sessions(user.id)
+    forget_failures(uow, command.name)
 
 
 def sign_in(uow: UnitOfWork, command: OpenSession, actor: Actor) -> None:
@@ -107,13 +157,37 @@ def sign_in(uow: UnitOfWork, command: OpenSession, actor: Actor) -> None:
     user = _user(uow, command.name)
     uow.audit(actor, "sign-in")
     uow.users.update(command.name, failures=0, last_failure_at=None)
+    forget_failures(uow, command.name, command.address)
+    if command.replaces:
+        uow.users.revoke_session(command.replaces)
     uow.users.open_session(command.session_id, user.id, command.expires_at, command.address)
+
+
+def proved_again(uow: UnitOfWork, command: None, actor: Actor) -> None:
+    """Audit that someone gave the right password where no session begins: before signing, or on an association."""
+    uow.audit(actor, "prove-identity")
+    forget_failures(uow, actor.name, actor.address)
 
 
 def sign_in_failed(uow: UnitOfWork, name: str, actor: Actor) -> None:
     """Count a wrong password, so that guessing becomes slow."""
     uow.audit(actor, "sign-in", outcome="refused", reason="password")
     uow.users.count_failure(name)
+    count_failure(uow, name, actor.address)
+
+
+def end_sessions(uow: UnitOfWork, command: EndSessions, actor: Actor) -> int:
+    """End sessions of an account and tell how many; people end their own, an admin anyone's."""
+    if actor.name != command.name or not actor.is_person:
+        permit(uow, actor, Action.MANAGE_USERS)
+    else:
+        uow.audit(actor, "end-session")
+    user = _user(uow, command.name)
+    if not command.session_id:
+        return revoke_sessions_but(uow, user.id, command.kept)
+    if not revoke_own_session(uow, command.name, command.session_id):
+        raise NotFound("There is no such session, or it has ended.")
+    return 1
 
 
 def touch_session(uow: UnitOfWork, session_id: str, actor: Actor) -> None:

@@ -175,6 +175,33 @@ def upgrade() -> None:
     op.create_index(op.f("ix_patient_name_folded"), "patient", ["name_folded"], unique=False)
     op.create_index(op.f("ix_patient_survivor_id"), "patient", ["survivor_id"], unique=False)
     op.create_table(
+        "revoked_token",
+        sa.Column("token_id", PlainText(), nullable=False),
+        sa.Column("expires_at", UtcDateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("token_id", name=op.f("pk_revoked_token")),
+    )
+    op.create_index(op.f("ix_revoked_token_expires_at"), "revoked_token", ["expires_at"], unique=False)
+    op.create_table(
+        "service_client",
+        sa.Column("id", sa.String(length=26), nullable=False),
+        sa.Column("name", PlainText(), nullable=False),
+        sa.Column("role", sa.String(length=32), nullable=False),
+        sa.Column("jwks", Json(), nullable=False),
+        sa.Column("disabled", sa.Boolean(), nullable=False),
+        sa.Column("created_at", UtcDateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_service_client")),
+        sa.UniqueConstraint("name", name=op.f("uq_service_client_name")),
+    )
+    op.create_table(
+        "sign_in_failure",
+        sa.Column("name_digest", PlainText(), nullable=False),
+        sa.Column("address", PlainText(), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("last_failure_at", UtcDateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("name_digest", "address", name=op.f("pk_sign_in_failure")),
+    )
+    op.create_index(op.f("ix_sign_in_failure_last_failure_at"), "sign_in_failure", ["last_failure_at"], unique=False)
+    op.create_table(
         "user_account",
         sa.Column("id", sa.String(length=26), nullable=False),
         sa.Column("name", PlainText(), nullable=False),
@@ -183,6 +210,7 @@ def upgrade() -> None:
         sa.Column("password_hash", PlainText(), nullable=False),
         sa.Column("must_change_password", sa.Boolean(), nullable=False),
         sa.Column("identifiers", Json(), nullable=False),
+        sa.Column("facilities", Json(), server_default="[]", nullable=False),
         sa.Column("disabled", sa.Boolean(), nullable=False),
         sa.Column("failures", sa.Integer(), nullable=False),
         sa.Column("last_failure_at", UtcDateTime(timezone=True), nullable=True),
@@ -190,6 +218,55 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_user_account")),
         sa.UniqueConstraint("name", name=op.f("uq_user_account_name")),
     )
+    op.create_table(
+        "access_grant",
+        sa.Column("id", sa.String(length=26), nullable=False),
+        sa.Column("account", PlainText(), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("patient_id", sa.String(length=26), nullable=True),
+        sa.Column("label", sa.String(length=16), nullable=True),
+        sa.Column("ceiling", sa.Integer(), nullable=False),
+        sa.Column("reason", PlainText(), nullable=False),
+        sa.Column("granted_by", PlainText(), nullable=False),
+        sa.Column("at", UtcDateTime(timezone=True), nullable=False),
+        sa.Column("expires_at", UtcDateTime(timezone=True), nullable=False),
+        sa.Column("revoked_at", UtcDateTime(timezone=True), nullable=True),
+        sa.Column("reviewed_at", UtcDateTime(timezone=True), nullable=True),
+        sa.Column("reviewed_by", PlainText(), server_default="", nullable=False),
+        sa.Column("review", PlainText(), server_default="", nullable=False),
+        sa.ForeignKeyConstraint(["patient_id"], ["patient.id"], name=op.f("fk_access_grant_patient_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_access_grant")),
+    )
+    op.create_index("ix_access_grant_account_expires_at", "access_grant", ["account", "expires_at"], unique=False)
+    op.create_index(op.f("ix_access_grant_patient_id"), "access_grant", ["patient_id"], unique=False)
+    op.create_index(
+        "ix_access_grant_unreviewed",
+        "access_grant",
+        ["id"],
+        unique=False,
+        sqlite_where=sa.text("kind = 'break-glass' AND reviewed_at IS NULL"),
+        postgresql_where=sa.text("kind = 'break-glass' AND reviewed_at IS NULL"),
+    )
+    op.create_table(
+        "care_team",
+        sa.Column("patient_id", sa.String(length=26), nullable=False),
+        sa.Column("visit_number", PlainText(), nullable=False),
+        sa.Column("identifier", PlainText(), nullable=False),
+        sa.Column("authority", PlainText(), nullable=False),
+        sa.Column("until", UtcDateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(["patient_id"], ["patient.id"], name=op.f("fk_care_team_patient_id")),
+        sa.PrimaryKeyConstraint("patient_id", "visit_number", "identifier", "authority", name=op.f("pk_care_team")),
+    )
+    op.create_index("ix_care_team_identifier", "care_team", ["identifier", "authority", "patient_id"], unique=False)
+    op.create_table(
+        "client_assertion",
+        sa.Column("client_id", sa.String(length=26), nullable=False),
+        sa.Column("jti_digest", PlainText(), nullable=False),
+        sa.Column("expires_at", UtcDateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["client_id"], ["service_client.id"], name=op.f("fk_client_assertion_client_id")),
+        sa.PrimaryKeyConstraint("client_id", "jti_digest", name=op.f("pk_client_assertion")),
+    )
+    op.create_index(op.f("ix_client_assertion_expires_at"), "client_assertion", ["expires_at"], unique=False)
     op.create_table(
         "delivery",
         sa.Column("id", sa.String(length=26), nullable=False),
@@ -294,6 +371,18 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_patient_identifier_patient_id"), "patient_identifier", ["patient_id"], unique=False)
     op.create_table(
+        "patient_label",
+        sa.Column("patient_id", sa.String(length=26), nullable=False),
+        sa.Column("source", sa.String(length=10), nullable=False),
+        sa.Column("label", sa.String(length=16), nullable=False),
+        sa.Column("strictness", sa.Integer(), nullable=False),
+        sa.Column("set_by", PlainText(), nullable=False),
+        sa.Column("at", UtcDateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["patient_id"], ["patient.id"], name=op.f("fk_patient_label_patient_id")),
+        sa.PrimaryKeyConstraint("patient_id", "source", name=op.f("pk_patient_label")),
+    )
+    op.create_index(op.f("ix_patient_label_label"), "patient_label", ["label"], unique=False)
+    op.create_table(
         "patient_merge",
         sa.Column("id", sa.String(length=26), nullable=False),
         sa.Column("survivor_id", sa.String(length=26), nullable=False),
@@ -335,11 +424,22 @@ def upgrade() -> None:
         sa.Column("seen_at", UtcDateTime(timezone=True), nullable=False),
         sa.Column("expires_at", UtcDateTime(timezone=True), nullable=False),
         sa.Column("address", PlainText(), nullable=False),
+        sa.Column("provider", PlainText(), nullable=False),
         sa.Column("revoked_at", UtcDateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(["user_id"], ["user_account.id"], name=op.f("fk_session_user_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_session")),
     )
     op.create_index(op.f("ix_session_user_id"), "session", ["user_id"], unique=False)
+    op.create_table(
+        "user_link",
+        sa.Column("issuer", PlainText(), nullable=False),
+        sa.Column("subject", PlainText(), nullable=False),
+        sa.Column("user_id", sa.String(length=26), nullable=False),
+        sa.Column("created_at", UtcDateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["user_id"], ["user_account.id"], name=op.f("fk_user_link_user_id")),
+        sa.PrimaryKeyConstraint("issuer", "subject", name=op.f("pk_user_link")),
+    )
+    op.create_index(op.f("ix_user_link_user_id"), "user_link", ["user_id"], unique=False)
     op.create_table(
         "order_physician",
         sa.Column("order_id", sa.String(length=26), nullable=False),
@@ -661,6 +761,8 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_order_physician_patient_id"), table_name="order_physician")
     op.drop_index("ix_order_physician_identifier", table_name="order_physician")
     op.drop_table("order_physician")
+    op.drop_index(op.f("ix_user_link_user_id"), table_name="user_link")
+    op.drop_table("user_link")
     op.drop_index(op.f("ix_session_user_id"), table_name="session")
     op.drop_table("session")
     op.drop_index(op.f("ix_performed_step_patient_id"), table_name="performed_step")
@@ -668,6 +770,8 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_patient_merge_survivor_id"), table_name="patient_merge")
     op.drop_index(op.f("ix_patient_merge_subsumed_id"), table_name="patient_merge")
     op.drop_table("patient_merge")
+    op.drop_index(op.f("ix_patient_label_label"), table_name="patient_label")
+    op.drop_table("patient_label")
     op.drop_index(op.f("ix_patient_identifier_patient_id"), table_name="patient_identifier")
     op.drop_table("patient_identifier")
     op.drop_index(
@@ -687,7 +791,25 @@ def downgrade() -> None:
     op.drop_index("ix_delivery_lane_id_state_position", table_name="delivery")
     op.drop_index(op.f("ix_delivery_event_id"), table_name="delivery")
     op.drop_table("delivery")
+    op.drop_index(op.f("ix_client_assertion_expires_at"), table_name="client_assertion")
+    op.drop_table("client_assertion")
+    op.drop_index("ix_care_team_identifier", table_name="care_team")
+    op.drop_table("care_team")
+    op.drop_index(
+        "ix_access_grant_unreviewed",
+        table_name="access_grant",
+        sqlite_where=sa.text("kind = 'break-glass' AND reviewed_at IS NULL"),
+        postgresql_where=sa.text("kind = 'break-glass' AND reviewed_at IS NULL"),
+    )
+    op.drop_index(op.f("ix_access_grant_patient_id"), table_name="access_grant")
+    op.drop_index("ix_access_grant_account_expires_at", table_name="access_grant")
+    op.drop_table("access_grant")
     op.drop_table("user_account")
+    op.drop_index(op.f("ix_sign_in_failure_last_failure_at"), table_name="sign_in_failure")
+    op.drop_table("sign_in_failure")
+    op.drop_table("service_client")
+    op.drop_index(op.f("ix_revoked_token_expires_at"), table_name="revoked_token")
+    op.drop_table("revoked_token")
     op.drop_index(op.f("ix_patient_survivor_id"), table_name="patient")
     op.drop_index(op.f("ix_patient_name_folded"), table_name="patient")
     op.drop_index(op.f("ix_patient_merged_into"), table_name="patient")
