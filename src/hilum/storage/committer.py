@@ -108,7 +108,7 @@ class Committer:
             with connection.begin():
                 uow = UnitOfWork(connection, self._clock(), self._writer)
                 for job in batch:
-                    uow.now = self._clock()
+                    uow.now, uow.asked = self._clock(), None
                     outcomes.append((job, *self._run(uow, job)))
                 written = uow.flush()
             self._writer.committed += written

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 
@@ -22,6 +22,7 @@ from hilum.core.identifiers import new_id
 from hilum.storage import tables
 
 if TYPE_CHECKING:
+    from hilum.storage.access import Access
     from hilum.storage.deliveries import Deliveries
     from hilum.storage.exams import Exams
     from hilum.storage.exceptions import Exceptions
@@ -59,6 +60,16 @@ class AuditWriter:
     committed: int = 0
 
 
+class Asked(NamedTuple):
+    """What a verb was last permitted or refused: an action, and whose data it is about."""
+
+    action: str
+    patient_id: str | None = None
+    order_id: str | None = None
+    study_id: str | None = None
+    message_id: str | None = None
+
+
 class UnitOfWork:
     """One transaction. `now` is UTC and the same for everything in it."""
 
@@ -69,6 +80,8 @@ class UnitOfWork:
         self.now = now
         # Whether the whole transaction is run again when it meets another one.
         self.is_retried = is_retried
+        # Set by the guard; says in the audit row of a refusal what was refused.
+        self.asked: Asked | None = None
         self._writer = writer
         self._events: list[dict[str, Any]] = []
         self._audit: list[dict[str, Any]] = []
@@ -121,6 +134,12 @@ class UnitOfWork:
         from hilum.storage.exceptions import Exceptions
 
         return Exceptions(self)
+
+    @cached_property
+    def access(self) -> Access:
+        from hilum.storage.access import Access
+
+        return Access(self)
 
     @cached_property
     def users(self) -> Users:
@@ -268,7 +287,8 @@ class UnitOfWork:
 
     def refuse(self, actor: Actor, verb_name: str, error: HilumError) -> None:
         """Record that a verb was refused, and why, after everything it did was undone."""
-        self.audit(actor, verb_name, outcome="refused", reason=error.code)
+        asked = self.asked or Asked(verb_name.replace("_", "-"))
+        self.audit(actor, outcome="refused", reason=error.code, **asked._asdict())
 
     def flush(self) -> int:
         """Write the collected events and audit rows; return the number of audit rows."""
