@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -145,10 +146,8 @@ def test_what_contradicts_the_database_is_refused_and_the_message_kept(store: St
     assert ward.open_kinds() == {ExceptionKind.MESSAGE_REFUSED}
 
 
-def test_a_value_that_does_not_fit_is_refused_and_the_message_kept(
-    request: pytest.FixtureRequest, tmp_path: Any
-) -> None:
-    store = open_store(request.getfixturevalue("postgres_url"), tmp_path)
+def test_a_value_that_does_not_fit_is_refused_and_the_message_kept(migrated_postgres_url: str, tmp_path: Path) -> None:
+    store = open_store(migrated_postgres_url, tmp_path)
     ward = Ward(store)
 
     def apply(uow: UnitOfWork, message_id: str, actor: Actor) -> Applied:
