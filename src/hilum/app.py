@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import socket
-import ssl
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -17,11 +16,10 @@ from zoneinfo import ZoneInfo
 from hilum import telemetry
 from hilum.core.identifiers import new_id
 from hilum.security.audit import ReadLog
-from hilum.security.keys import Keyring
+from hilum.security.live_keys import LiveKeyring
+from hilum.security.live_tls import door_context
 from hilum.security.seal import row_signer
-from hilum.security.tls import server_context
 from hilum.settings import Configuration, Settings
-from hilum.settings.sections import Door as DoorSettings
 from hilum.storage.database import migrate, open_engine
 from hilum.storage.store import Store
 
@@ -54,9 +52,9 @@ class Application:
         return self.configuration.home
 
     @cached_property
-    def keyring(self) -> Keyring:
-        """The keys of this home, made at the first start."""
-        return Keyring.open(self.home)
+    def keyring(self) -> LiveKeyring:
+        """The keys of this home, made at the first start; each is the one in force when it is used."""
+        return LiveKeyring(self.home)
 
     @cached_property
     def store(self) -> Store:
@@ -68,7 +66,7 @@ class Application:
         )
         return Store(
             engine,
-            row_signer(self.keyring.audit),
+            lambda row: row_signer(self.keyring.audit)(row),
             lock_path=str(settings.paths.run / "commit.lock"),
             threads=settings.database.pool,
             observe=_observe,
@@ -135,15 +133,6 @@ class Application:
             self.configuration,
         )
 
-    def context(self, door: DoorSettings) -> ssl.SSLContext | None:
-        """The TLS context of a door, or None where it is off."""
-        if door.tls == "off":
-            return None
-        within = self.settings.paths.within
-        return server_context(
-            within(door.cert), within(door.key), within(door.ca), door.tls, within(door.crl) if door.crl else None
-        )
-
     def encoders(self) -> dict[str, Encoder]:
         """What turns an event into bytes, per kind of destination."""
         from hilum.delivery.senders import encoders
@@ -179,12 +168,21 @@ def run_role(role: str, home: Path | None, descriptor: int | None = None) -> Non
 
 
 def _run_http(application: Application, descriptor: int | None) -> None:
-    from hilum.serve.roles import listen_on, serve_http
+    from hilum.security.connections import ConnectionLog
+    from hilum.serve.http_server import Bounds, serve_http
+    from hilum.serve.roles import listen_on
 
     door = application.settings.http
     listening = socket.socket(fileno=descriptor) if descriptor is not None else listen_on(*door.listen)
     host, port = listening.getsockname()[:2]
-    serve_http(application.http(), listening, application.context(door), f"{host}:{port}")
+    serve_http(
+        application.http(),
+        listening,
+        door_context(application.configuration, "http"),
+        f"{host}:{port}",
+        Bounds(door.max_connections, door.max_connections_per_address, door.header_timeout),
+        ConnectionLog(application.store),
+    )
 
 
 def _run_dicom(application: Application, descriptor: int | None) -> None:
@@ -193,7 +191,11 @@ def _run_dicom(application: Application, descriptor: int | None) -> None:
 
     settings = application.settings.dicom
     door = DicomDoor(
-        application.store, application.configuration, application.ingest, ssl=application.context(settings)
+        application.store,
+        application.configuration,
+        application.ingest,
+        ssl=door_context(application.configuration, "dicom"),
+        keys=application.keyring,
     )
     door.start()
     run_until_stopped(f"{settings.ae_title}@{door.address}", door)
@@ -204,7 +206,7 @@ def _run_hl7(application: Application, descriptor: int | None) -> None:
     from hilum.serve.roles import run_listening
 
     run_listening(
-        Hl7Door(application.store, application.configuration, ssl=application.context(application.settings.hl7))
+        Hl7Door(application.store, application.configuration, ssl=door_context(application.configuration, "hl7"))
     )
 
 

@@ -74,7 +74,8 @@ def test_an_association_under_mutual_tls_knows_the_peers_certificate(certificate
             assert association.send_c_store(ct).Status == 0
         association.release()
     assert [content == data_set_bytes(ct) for _, _, content in kept.instances] == [True] * 3
-    assert peers[0].certificate["subject"] == ((("commonName", "modality"),),)
+    assert peers[0].certificate.common_name == "modality"
+    assert len(peers[0].certificate.fingerprint) == 64
 
 
 def test_without_a_certificate_or_without_tls_there_is_no_association(certificate: Path) -> None:

@@ -10,9 +10,14 @@ import logging
 import socket
 import threading
 import time
+from dataclasses import replace
 
+from hilum.core.actor import Door
 from hilum.dicom.upper_layer.negotiation import AcceptancePolicy, Peer
-from hilum.settings import Configuration, DicomSettings
+from hilum.dicom.user_identity import UserIdentities
+from hilum.security.certificates import agrees
+from hilum.security.connections import ConnectionLog
+from hilum.settings import Configuration, DicomPeer, DicomSettings
 from hilum.settings.addresses import host_and_port
 
 log = logging.getLogger(__name__)
@@ -47,28 +52,44 @@ class Hosts:
 class Acceptance:
     """The policy of the DICOM door as the settings stand at each association."""
 
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(self, configuration: Configuration, refusals: ConnectionLog | None = None,
+                 identities: UserIdentities | None = None) -> None:  # fmt: skip
+        """Takes the live configuration, where refusals are audited, and who checks the users that callers name."""
         self._configuration = configuration
+        self._refusals = refusals
         self._hosts = Hosts()
+        self._identities = identities
 
     def policy(self) -> AcceptancePolicy:
         """Return the policy for the next association."""
         settings = self._configuration.refresh().dicom
         called = frozenset({settings.ae_title}) if settings.check_called_ae else frozenset()
-        return AcceptancePolicy(called, lambda peer: self._accepts(settings, peer))
+        policy = AcceptancePolicy(called, lambda peer: self._accepts(settings, peer))
+        identities = self._identities
+        if identities is None:
+            return policy
+        return replace(policy, check_user_identity=lambda peer: identities.verdict(peer, settings))
 
     def _accepts(self, settings: DicomSettings, peer: Peer) -> bool:
         configured = settings.peer_named(peer.calling_ae_title)
         address = peer.address[0].removeprefix("::ffff:")
-        if configured is not None:
-            host = host_and_port(configured.address).host if configured.address else ""
-            accepted = not host or address in self._hosts.of(host)
-        else:
+        reason = self._refusal_of(configured, peer, address, settings)
+        if reason:
+            log.warning("the calling title is not recognised", extra={"door": "dicom", "host": address, "code": reason})
+            if self._refusals is not None:
+                self._refusals.refused(Door.DIMSE, address, reason, peer.calling_ae_title)
+        return not reason
+
+    def _refusal_of(self, configured: DicomPeer | None, peer: Peer, address: str, settings: DicomSettings) -> str:
+        """Why a calling title is not let in; empty where title, address and certificate agree."""
+        if configured is None:
             found = _address(address)
-            accepted = settings.accept_unknown == "loopback" and found is not None and found.is_loopback
-        if not accepted:
-            log.warning("calling AE is not recognised", extra={"door": "dicom", "host": address})
-        return accepted
+            known = settings.accept_unknown == "loopback" and found is not None and found.is_loopback
+            return "" if known else "unknown-title"
+        host = host_and_port(configured.address).host if configured.address else ""
+        if host and address not in self._hosts.of(host):
+            return "another-address"
+        return "" if agrees(configured.certificate, peer.certificate) else "another-certificate"
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -9,6 +9,7 @@ from ssl import SSLContext
 
 from hilum.archive.ingest import Ingest
 from hilum.archive.recovery import recover
+from hilum.core.actor import Door
 from hilum.dicom.acceptance import Acceptance
 from hilum.dicom.callers import caller_of
 from hilum.dicom.counted import counted
@@ -24,7 +25,10 @@ from hilum.dicom.dimse.worklist import Worklist
 from hilum.dicom.upper_layer.limits import Limits
 from hilum.dicom.upper_layer.negotiation import Offer
 from hilum.dicom.upper_layer.syntaxes import only
+from hilum.dicom.user_identity import UserIdentities
 from hilum.security.audit import ReadLog
+from hilum.security.connections import ConnectionLog
+from hilum.security.live_keys import Keys, LiveKeyring
 from hilum.security.policy import Action, require
 from hilum.settings import Configuration, DicomSettings
 from hilum.storage.store import Store
@@ -43,6 +47,7 @@ class DicomDoor:
         *,
         ssl: SSLContext | None = None,
         reads: ReadLog | None = None,
+        keys: Keys | None = None,
     ) -> None:
         """Takes the store, the live configuration, the way into the archive and, for TLS, the listening context."""
         self._configuration = configuration
@@ -56,10 +61,18 @@ class DicomDoor:
             Storage(ingest, configuration).service(settings.max_instance_bytes),
             ImageQuery(store, configuration, reads).service(),
         )
-        policy = Acceptance(configuration).policy
+        refusals = ConnectionLog(store)
+        policy = Acceptance(
+            configuration, refusals, UserIdentities(store, keys or LiveKeyring(configuration.home))
+        ).policy
         bind = (settings.listen.host, settings.listen.port)
         self.server = DicomServer(
-            bind, [counted(service) for service in services], policy, limits_of(settings), tls=ssl
+            bind,
+            [counted(service) for service in services],
+            policy,
+            limits_of(settings),
+            tls=ssl,
+            handshake_failed=lambda address, error: refusals.handshake_failed(Door.DIMSE, address, error),
         )
 
     def start(self) -> None:
@@ -99,4 +112,5 @@ def limits_of(settings: DicomSettings) -> Limits:
         network_timeout=settings.dimse_timeout,
         idle_timeout=settings.idle_timeout,
         maximum_associations=settings.max_associations,
+        maximum_associations_per_peer=settings.max_associations_per_peer,
     )

@@ -17,6 +17,7 @@ from datetime import datetime
 from ssl import SSLContext
 from typing import Final
 
+from hilum.core.actor import Door
 from hilum.core.errors import DeadlineExceeded, Defect, HilumError
 from hilum.hl7.ack import SegmentFields, acknowledge, acknowledgements_due
 from hilum.hl7.answers import control_id
@@ -26,6 +27,7 @@ from hilum.hl7.hosts import Hosts
 from hilum.hl7.mllp import MllpServer, PeerInfo
 from hilum.hl7.mllp_client import answer_of
 from hilum.hl7.reception import Reception, open_envelope, receive
+from hilum.security.connections import ConnectionLog
 from hilum.settings import Configuration
 from hilum.storage.store import Store
 from hilum.telemetry import count_message
@@ -68,6 +70,7 @@ class Hl7Door:
         self._answer_within = answer_within
         self._hosts = Hosts()
         self._unknown = HourlyBudget(UNKNOWN_KEPT_PER_HOUR)
+        self._refusals = ConnectionLog(store)
         said = configuration.current.hl7
         self.server = MllpServer(
             said.listen.host,
@@ -78,7 +81,9 @@ class Hl7Door:
             max_connections=said.max_connections,
             idle_timeout=said.idle_timeout,
             frame_timeout=said.frame_timeout,
+            max_connections_per_address=said.max_connections_per_address,
             ssl=ssl,
+            refused=self._not_let_in,
         )
 
     async def start(self, sock: socket.socket | None = None) -> tuple[str, int]:
@@ -97,9 +102,9 @@ class Hl7Door:
         settings, now = self._configuration.refresh(), self._store.clock()
         in_thread = len(raw) > _LARGE
         envelope = (
-            await asyncio.to_thread(open_envelope, raw, peer.host, settings)
+            await asyncio.to_thread(open_envelope, raw, peer.host, settings, peer.certificate)
             if in_thread
-            else open_envelope(raw, peer.host, settings)
+            else open_envelope(raw, peer.host, settings, peer.certificate)
         )
         hosts = await self._hosts.of(envelope.profile.address)
         reception = (
@@ -118,6 +123,12 @@ class Hl7Door:
         """The answer to a frame that can't be a message: too large, cut off, without an end."""
         count_message("hl7", "frame", "AR")
         return acknowledge(None, [reason], control_id=control_id(), now=self._store.clock(), raw=prefix)
+
+    def _not_let_in(self, address: str, why: BaseException | str) -> None:
+        if isinstance(why, str):
+            self._refusals.refused(Door.HL7, address, why)
+        else:
+            self._refusals.handshake_failed(Door.HL7, address, why)
 
     async def _journal(self, reception: Reception, now: datetime) -> Outcome:
         """Journal and apply; a message that this can't be done for is journaled as refused, where that can be done."""

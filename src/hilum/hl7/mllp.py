@@ -17,6 +17,8 @@ from ssl import SSLContext
 from typing import Final
 
 from hilum.core.errors import DeadlineExceeded, HilumError, InvalidInput, TooLarge
+from hilum.security.accepting import Acceptor, Caps, Refused
+from hilum.security.certificates import PeerCertificate, peer_certificate
 
 START: Final = b"\x0b"
 END: Final = b"\x1c"
@@ -116,11 +118,11 @@ class CutFrame(InvalidInput):
 
 @dataclass(frozen=True, slots=True)
 class PeerInfo:
-    """Who is at the other end: address, the subject of its certificate (empty without one), and which connection."""
+    """Who is at the other end: address, the certificate it has proven, if any, and which connection."""
 
     host: str
     port: int
-    subject: str = ""
+    certificate: PeerCertificate | None = None
     connection: int = 0
 
 
@@ -157,7 +159,25 @@ class _Connection:
         self.busy = False
         self.sock: socket.socket | None = writer.get_extra_info("socket")
         host, port, *_ = writer.get_extra_info("peername") or ("", 0)
-        self.peer = PeerInfo(host, port, _subject(writer.get_extra_info("peercert")), number)
+        secured = writer.get_extra_info("ssl_object")
+        self.peer = PeerInfo(host, port, peer_certificate(secured) if secured is not None else None, number)
+
+
+class _Stream(asyncio.StreamReaderProtocol):
+    """Streams over one accepted connection, whose end is told to the acceptor."""
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        accept: Callable[[asyncio.StreamReader, asyncio.StreamWriter], None],
+        ended: Callable[[], None],
+    ) -> None:
+        super().__init__(reader, accept)
+        self._ended = ended
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._ended()
+        super().connection_lost(exc)
 
 
 class MllpServer:
@@ -172,36 +192,53 @@ class MllpServer:
         refuse: Refuse = _no_answer,
         max_frame_bytes: int = MAX_FRAME_BYTES,
         max_connections: int = 200,
+        max_connections_per_address: int = 200,
         idle_timeout: float = 3600,
         frame_timeout: float = 60,
         ssl: SSLContext | None = None,
+        refused: Refused = lambda address, why: None,
     ) -> None:
-        """Times are seconds: `idle_timeout` between frames, `frame_timeout` for a frame to come in or answers to go."""
+        """Times are seconds: `idle_timeout` between frames, `frame_timeout` for a frame to come in or answers to go.
+
+        `refused` hears of connections that were not let in.
+        """
         self.counters = Counters()
         self._host, self._port, self._ssl = host, port, ssl
         self._handle = handle
         self._refuse = refuse
         self._max_frame_bytes = max_frame_bytes
-        self._max_connections = max_connections
+        self._caps = Caps(max_connections, max_connections_per_address)
+        self._refused = refused
         self._idle_timeout = idle_timeout
         self._frame_timeout = frame_timeout
-        self._server: asyncio.Server | None = None
+        self._acceptor: Acceptor | None = None
         self._connections: dict[asyncio.Task[None], _Connection] = {}
         self._draining = False
 
     async def start(self, sock: socket.socket | None = None) -> tuple[str, int]:
         """Listens, on `sock` where one is given that is bound already, and returns host and port."""
-        tls = {"ssl": self._ssl, "ssl_handshake_timeout": 10.0} if self._ssl else {}
-        where = {"sock": sock} if sock else {"host": self._host, "port": self._port}
-        self._server = await asyncio.start_server(self._accept, limit=_CHUNK, backlog=256, **where, **tls)  # type: ignore[arg-type]
+        if sock is None:
+            family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+            sock = socket.create_server((self._host, self._port), family=family, backlog=256)
+        else:
+            sock.listen(256)
+        self._acceptor = Acceptor(sock, self._protocol, self._caps, self._ssl, self._not_let_in)
+        self._acceptor.start()
         return self.address
+
+    def _protocol(self, ended: Callable[[], None]) -> asyncio.Protocol:
+        return _Stream(asyncio.StreamReader(_CHUNK), self._accept, ended)
+
+    def _not_let_in(self, address: str, why: BaseException | str) -> None:
+        self.counters.connections_refused += 1
+        self._refused(address, why)
 
     @property
     def address(self) -> tuple[str, int]:
         """Host and port it listens on."""
-        if self._server is None or not self._server.sockets:
+        if self._acceptor is None:
             raise RuntimeError("the MLLP server does not listen")
-        host, port, *_ = self._server.sockets[0].getsockname()
+        host, port, *_ = self._acceptor.listening.getsockname()
         return host, port
 
     @property
@@ -215,8 +252,8 @@ class MllpServer:
         A message of which the answer was not written is for its sender to send again.
         """
         self._draining = True
-        if self._server is not None:
-            self._server.close()
+        if self._acceptor is not None:
+            self._acceptor.close()
         for task, connection in self._connections.items():
             if not connection.busy:
                 task.cancel()
@@ -230,7 +267,7 @@ class MllpServer:
         return len(unfinished)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._draining or len(self._connections) >= self._max_connections:
+        if self._draining:
             self.counters.connections_refused += 1
             writer.transport.abort()
             return
@@ -336,13 +373,6 @@ def acknowledge_quickly(sock: socket.socket | None) -> None:
     if sock is not None and hasattr(socket, "TCP_QUICKACK"):
         with suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-
-
-def _subject(certificate: object) -> str:
-    if not isinstance(certificate, dict):
-        return ""
-    names = [value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
-    return str(names[0]) if names else ""
 
 
 async def _linger(connection: _Connection) -> None:

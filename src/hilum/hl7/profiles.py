@@ -16,6 +16,7 @@ from hilum.core.errors import Forbidden, HilumError, Unavailable
 from hilum.hl7.er7 import Message, Segment, Segments
 from hilum.hl7.hosts import plain_ip
 from hilum.hl7.timestamps import timestamp_from_hl7
+from hilum.security.certificates import PeerCertificate, agrees
 from hilum.settings import Hl7Peer, Settings
 from hilum.workflow.source import Source
 
@@ -38,6 +39,7 @@ class Profile:
     answer: Literal["orr", "ack"]
     address: str
     known: bool
+    certificate: str = ""
 
 
 def profile_of(settings: Settings, name: str) -> Profile:
@@ -53,10 +55,17 @@ def profile_of(settings: Settings, name: str) -> Profile:
         answer=said.answer,
         address=said.address,
         known=peer is not None,
+        certificate=said.certificate,
     )
 
 
-def require_admission(settings: Settings, profile: Profile, host: str, allowed_hosts: frozenset[str] | None) -> None:
+def require_admission(
+    settings: Settings,
+    profile: Profile,
+    host: str,
+    allowed_hosts: frozenset[str] | None,
+    certificate: PeerCertificate | None = None,
+) -> None:
     """Raise `Forbidden` unless a sender may send from `host`.
 
     `allowed_hosts` is where its setting says it is: empty for anywhere, None where that can't be told at the moment.
@@ -66,6 +75,8 @@ def require_admission(settings: Settings, profile: Profile, host: str, allowed_h
             raise Unavailable("The address of this sender cannot be looked up.", field="MSH-3")
         if allowed_hosts and plain_ip(host) not in allowed_hosts:
             raise Forbidden("This sender is configured for another address.", field="MSH-3")
+        if not agrees(profile.certificate, certificate):
+            raise Forbidden("This sender is configured for another certificate.", field="MSH-3")
         return
     if settings.hl7.accept_unknown != "loopback" or not is_loopback(host):
         raise Forbidden("This sender is not configured here.", field="MSH-3")

@@ -20,6 +20,7 @@ from hilum.hl7.er7 import Message
 from hilum.hl7.messages_in import MOST_GROUPS, Apply, Prepared, prepare
 from hilum.hl7.profiles import Incoming, Profile, profile_of, require_admission
 from hilum.hl7.translate_order import OrderGroup, order_groups
+from hilum.security.certificates import PeerCertificate
 from hilum.settings import Settings
 from hilum.storage.unit_of_work import UnitOfWork
 from hilum.workflow.inbound import Applied, ReceiveMessage
@@ -44,6 +45,7 @@ class Envelope:
     readable: bool
     error: HilumError | None
     profile: Profile
+    certificate: PeerCertificate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ class Reception:
         return replace(self.command, apply=_refuse_with(error), answer=self.plain_answer(now))
 
 
-def open_envelope(raw: bytes, host: str, settings: Settings) -> Envelope:
+def open_envelope(raw: bytes, host: str, settings: Settings, certificate: PeerCertificate | None = None) -> Envelope:
     """Read a message, or what is left of its header, and find its sender's profile; never raises for its content."""
     try:
         message: Message | None = Message(raw)
@@ -91,7 +93,7 @@ def open_envelope(raw: bytes, host: str, settings: Settings) -> Envelope:
     profile = profile_of(settings, name if len(name) > 1 and _is_key(name, LONGEST_SENDER) else host)
     if message is not None and error is None and profile.charset and not message.reading.declared:
         message = Message(raw, assumed_charset=profile.charset)
-    return Envelope(raw, host, message, error is None, error, profile)
+    return Envelope(raw, host, message, error is None, error, profile, certificate)
 
 
 def receive(envelope: Envelope, settings: Settings, allowed_hosts: frozenset[str] | None, now: datetime) -> Reception:
@@ -100,7 +102,7 @@ def receive(envelope: Envelope, settings: Settings, allowed_hosts: frozenset[str
     actor = Actor(profile.name, Role.SERVICE, ActorKind.PEER, Door.HL7, address=envelope.host)
     refusal: HilumError | None = None
     try:
-        require_admission(settings, profile, envelope.host, allowed_hosts)
+        require_admission(settings, profile, envelope.host, allowed_hosts, envelope.certificate)
         apply, answer = _understood(envelope, now)
     except HilumError as error:
         refusal = error

@@ -18,7 +18,7 @@ from hilum.core.errors import HilumError
 from hilum.delivery.ports import SendOutcome, Sent
 from hilum.hl7.er7 import Message
 from hilum.hl7.mllp_client import BlockingMllpClient, NotSent, Unanswered, answer_of
-from hilum.security.tls import client_context
+from hilum.security.live_tls import caller_context
 from hilum.settings import Destination
 from hilum.storage.deliveries import Delivery
 
@@ -93,12 +93,7 @@ class MllpSender:
         return BlockingMllpClient(to.hostname, to.port, ssl=context, connect_timeout=min(5, destination.ack_timeout))
 
     def _context(self, destination: Destination) -> SSLContext:
-        ca, cert, key = (self._home / name if name else None for name in _files(destination))
-        return client_context(ca, cert, key)
-
-
-def _files(destination: Destination) -> tuple[str, str, str]:
-    return destination.ca, destination.cert, destination.key
+        return caller_context(self._home, destination.name, destination.ca, destination.cert, destination.key)
 
 
 def meaning_of(reply: bytes) -> Sent:

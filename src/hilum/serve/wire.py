@@ -19,6 +19,8 @@ HEAD_SECONDS = 30.0
 class BoundedHttp(HttpToolsProtocol):
     """One connection; bytes that bring neither a whole head nor body are counted and timed."""
 
+    head_seconds = HEAD_SECONDS
+
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._pending = 0
@@ -57,7 +59,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _await_head(self) -> None:
         if self._head_timer is None:
-            self._head_timer = self.loop.call_later(HEAD_SECONDS, self._cut)
+            self._head_timer = self.loop.call_later(self.head_seconds, self._cut)
 
     def _head_came(self) -> None:
         if self._head_timer is not None:

@@ -23,6 +23,8 @@ SCHEMES: dict[str, tuple[str, ...]] = {
 NEEDS_PORT = frozenset({"mllp", "mllps", "dicom", "dicoms"})
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
+_SHA256 = re.compile(r"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){31}")
+
 # HL7 table 0211, the alternate character sets that Hilum reads and writes (MSH-18).
 HL7_CHARSETS = ("ASCII", *(f"8859/{part}" for part in (1, 2, 3, 4, 5, 6, 7, 8, 9, 15)), "UNICODE UTF-8")
 
@@ -81,6 +83,13 @@ def _application(text: str) -> str:
     return text
 
 
+def _certificate_name(text: str) -> str:
+    # A distinguished name or a colon-separated digest of another length is a slip that would let nobody in.
+    if len(text) > 128 or not text.isprintable() or "=" in text or (":" in text and not _SHA256.fullmatch(text)):
+        raise ValueError("is neither the common name of a certificate nor its SHA-256 fingerprint")
+    return text
+
+
 def _mllp_address(text: str) -> str:
     if text:
         check_address("hl7", text)
@@ -131,6 +140,7 @@ OptionalZoneName = Annotated[str, AfterValidator(_optional_zone_name)]
 AeTitle = Annotated[str, AfterValidator(_ae_title)]
 Hl7Charset = Annotated[str, AfterValidator(_hl7_charset)]
 Application = Annotated[str, AfterValidator(_application)]
+PeerCertificateName = Annotated[str, AfterValidator(_certificate_name)]
 MllpAddress = Annotated[str, AfterValidator(_mllp_address)]
 WebRoot = Annotated[str, AfterValidator(_web_root)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]

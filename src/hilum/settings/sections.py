@@ -21,6 +21,7 @@ from hilum.settings.addresses import (
     MllpAddress,
     Name,
     OptionalZoneName,
+    PeerCertificateName,
     Seconds,
     WebRoot,
     ZoneName,
@@ -53,6 +54,10 @@ class Door(Section):
     key: str = Field(default="tls/server.key", description="Private key, PEM; relative to the home.")
     ca: str = Field(default="tls/ca.pem", description="Authorities that may sign a client's certificate, PEM.")
     crl: str = Field(default="", description="Revocation list of clients' certificates, PEM; empty for none.")
+    allow_plain: bool = Field(
+        default=False,
+        description="Whether `hilum check` lets this door listen beyond this machine without TLS, as behind a proxy.",
+    )
 
     @property
     def listen(self) -> HostPort:
@@ -73,6 +78,26 @@ class HttpSettings(Door):
     processes: int = Field(default=2, ge=1, le=64, description="How many processes answer HTTP.")
     max_body_bytes: int = Field(default=16 * MIB, ge=1024, description="Largest request body, other than STOW-RS.")
     stow_max_bytes: int = Field(default=4096 * MIB, ge=1024, description="Largest STOW-RS request.")
+    max_connections: int = Field(
+        default=4_000, ge=1, le=100_000, description="Connections at once in each process; more are closed."
+    )
+    max_connections_per_address: int = Field(
+        default=1_000, ge=1, le=100_000, description="The same of one address; a proxy is one address."
+    )
+    header_timeout: Seconds = Field(
+        default=20, description="Seconds from a connection, or the first byte of a request, to the end of its headers."
+    )
+    body_timeout: Seconds = Field(
+        default=30, description="Seconds a client may be silent within a request's body, or not take an answer."
+    )
+    requests_per_second_per_address: int = Field(
+        default=1_000,
+        ge=0,
+        description="Requests from one address, averaged over ten seconds, in each process; 0 for no limit.",
+    )
+    requests_per_second_per_account: int = Field(
+        default=1_000, ge=0, description="Requests under one account, likewise; 0 for no limit."
+    )
 
     @property
     def base_url(self) -> str:
@@ -87,6 +112,11 @@ class DicomPeer(Section):
     ae_title: AeTitle = Field(description="Its AE title.")
     address: BindAddress | None = Field(
         default=None, description="Its `HOST:PORT`; where set, calls under this title must come from that host."
+    )
+    certificate: PeerCertificateName = Field(
+        default="",
+        description="Common name or SHA-256 fingerprint of its certificate; where set, calls under this title must "
+        'show it, which takes `tls = "mutual"`.',
     )
     issuer: Authority = Field(default="", description="Issuer of patient IDs that come without one.")
     charset: str = Field(
@@ -115,11 +145,22 @@ class DicomSettings(Door):
     max_associations: int = Field(
         default=100, ge=1, le=10_000, description="Associations at once; more are rejected for now."
     )
+    max_associations_per_peer: int = Field(
+        default=50, ge=1, le=10_000, description="The same under one title from one address."
+    )
     max_pdu: int = Field(default=131_072, ge=4_096, le=16 * MIB, description="Largest PDU that is accepted, bytes.")
     max_instance_bytes: int = Field(default=4096 * MIB, ge=MIB, description="Largest instance that is accepted.")
     acse_timeout: Seconds = Field(default=30, description="Seconds to wait for an association request or release.")
     dimse_timeout: Seconds = Field(default=60, description="Seconds to wait for the rest of a message.")
     idle_timeout: Seconds = Field(default=300, description="Seconds an association may be silent before it is aborted.")
+    user_identity: Literal["ignore", "check", "require"] = Field(
+        default="check",
+        description="What becomes of a user that a caller names (PS3.7 D.3.3.7): nothing; refused unless it is one of "
+        "ours by passcode or token; or every caller must name one.",
+    )
+    trust_user_names: Literal["none", "mutual-tls"] = Field(
+        default="none", description="Whether a caller with a certificate may name a user without a passcode."
+    )
     peer: tuple[DicomPeer, ...] = Field(default=(), description="The known application entities.")
 
     @model_validator(mode="after")
@@ -153,6 +194,11 @@ class Hl7Peer(Section):
         description="`mllp://HOST:PORT` for deferred application acknowledgements; empty for the same connection. "
         "Where set, its messages must come from that host.",
     )
+    certificate: PeerCertificateName = Field(
+        default="",
+        description="Common name or SHA-256 fingerprint of its certificate; where set, its messages must come under "
+        'it, which takes `tls = "mutual"`.',
+    )
     answer: Literal["orr", "ack"] = Field(
         default="orr", description="Whether orders are answered by ORR/ORG/ORI or a plain ACK."
     )
@@ -169,6 +215,9 @@ class Hl7Settings(Door):
     )
     max_frame_bytes: int = Field(default=16 * MIB, ge=1024, description="Largest message.")
     max_connections: int = Field(default=200, ge=1, le=10_000, description="Connections at once; more are closed.")
+    max_connections_per_address: int = Field(
+        default=100, ge=1, le=10_000, description="The same of one address; an interface engine is one address."
+    )
     idle_timeout: Seconds = Field(default=3_600, description="Seconds a connection may be silent before it is closed.")
     frame_timeout: Seconds = Field(default=60, description="Seconds from the first byte of a message to its last.")
     peer: tuple[Hl7Peer, ...] = Field(default=(), description="The known sending applications.")
@@ -255,13 +304,6 @@ class PriorsSettings(Section):
     """Which earlier examinations are named at ordering and at reading."""
 
     look_back_years: int = Field(default=5, ge=1, le=100, description="How far back a prior is relevant.")
-
-
-class SecuritySettings(Section):
-    """Sign-in."""
-
-    session_minutes: int = Field(default=480, ge=5, le=1_440, description="Longest time until a person signs in again.")
-    idle_minutes: int = Field(default=30, ge=1, le=1_440, description="Minutes without a request that end a session.")
 
 
 class LogSettings(Section):

@@ -58,6 +58,7 @@ METRICS: dict[str, Metric] = {
     "hilum_route_failures_total": Metric("counter", "Events that could not be encoded or whose condition failed."),
     "hilum_job_failures_total": Metric("counter", "Background runs that failed.", ("job",)),
     "hilum_http_seconds": Metric("histogram", "Time to answer an HTTP request.", ("route", "status"), _QUICK),
+    "hilum_connections_refused_total": Metric("counter", "Connections that were not let in.", ("door", "reason")),
     "hilum_associations": Metric("gauge", "Open DICOM associations."),
 }
 
@@ -152,6 +153,11 @@ def count_route_failures(count: int) -> None:
 def count_job_failure(job: str) -> None:
     """A background run failed; it is tried again at its next turn."""
     _counter("hilum_job_failures_total", job=job).inc()
+
+
+def count_refused_connection(door: str, reason: str) -> None:
+    """A peer was not let in: no certificate, an unknown title, one connection too many."""
+    _counter("hilum_connections_refused_total", door=door, reason=reason).inc()
 
 
 def time_http(route: str, status: int, seconds: float) -> None:

@@ -37,6 +37,7 @@ from hilum.dicom.upper_layer.negotiation import (
 )
 from hilum.dicom.upper_layer.pdu import AAssociateRJ, AAssociateRQ
 from hilum.dicom.upper_layer.transport import TlsTransport, Transport
+from hilum.security.certificates import PeerCertificate, peer_certificate
 from hilum.telemetry import move_associations
 
 log = logging.getLogger("hilum.dicom.server")
@@ -71,12 +72,14 @@ class DicomServer:
         policy: AcceptancePolicy | Callable[[], AcceptancePolicy],
         limits: Limits | None = None,
         tls: ssl.SSLContext | None = None,
+        handshake_failed: Callable[[str, Exception], None] = lambda address, error: None,
     ) -> None:
         self._bind = bind
         self._configuration: tuple[tuple[Service, ...], AcceptancePolicy | Callable[[], AcceptancePolicy]]
         self._configuration = (tuple(services), policy)
         self._limits = limits or Limits()
         self._tls = tls
+        self._handshake_failed = handshake_failed
         self._budget = MemoryBudget(self._limits.memory_budget)
         self._drain = Drain()
         self._lock = threading.Lock()
@@ -187,6 +190,7 @@ class DicomServer:
         except (OSError, ValueError) as error:
             code = type(error).__name__
             log.info("no connection", extra={"door": "dicom", "association": association_id, "code": code})
+            self._handshake_failed(connection.address[0], error)
             self._forget(connection)
             return
         try:
@@ -198,17 +202,17 @@ class DicomServer:
             transport.close()
             self._forget(connection)
 
-    def _transport(self, connection: _Connection) -> tuple[Transport, dict[str, object] | None]:
+    def _transport(self, connection: _Connection) -> tuple[Transport, PeerCertificate | None]:
         if self._tls is None:
             return Transport(connection.socket, self._limits.tick), None
         connection.socket.settimeout(self._limits.artim_timeout)
-        secured = self._tls.wrap_socket(connection.socket, server_side=True)
+        secured = self._tls.wrap_socket(connection.socket, server_side=True, do_handshake_on_connect=False)
+        # Known before the handshake, so that a connection that never ends one can be cut off.
         connection.socket = secured
-        return TlsTransport(secured, self._limits.tick), secured.getpeercert()  # type: ignore[return-value]
+        secured.do_handshake()  # the time-out bounds all of it
+        return TlsTransport(secured, self._limits.tick), peer_certificate(secured)
 
-    def _converse(
-        self, connection: _Connection, association: Association, certificate: dict[str, object] | None
-    ) -> None:
+    def _converse(self, connection: _Connection, association: Association, certificate: PeerCertificate | None) -> None:
         services, configured = self._configuration
         policy = configured() if callable(configured) else configured
 

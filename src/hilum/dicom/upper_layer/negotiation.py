@@ -6,9 +6,9 @@ Pure functions of the request, the offers of the services and the acceptance pol
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
+from hilum.core.actor import Actor
 from hilum.dicom.upper_layer.pdu import (
     APPLICATION_CONTEXT_NAME,
     AAssociateAC,
@@ -33,6 +33,7 @@ from hilum.dicom.upper_layer.user_information import (
     UserIdentityRQ,
     UserInformation,
 )
+from hilum.security.certificates import PeerCertificate
 
 IMPLEMENTATION_CLASS_UID = "2.25.238404372910485621770394846350216539057"
 IMPLEMENTATION_VERSION_NAME = "HILUM_0_1"
@@ -64,10 +65,11 @@ class Peer:
     calling_ae_title: str
     called_ae_title: str
     address: tuple[str, int]
-    certificate: dict[str, Any] | None = field(default=None, repr=False)  # ssl.SSLSocket.getpeercert(); None without
+    certificate: PeerCertificate | None = None  # proven by its handshake
     user_identity: UserIdentityRQ | None = None
     implementation_class_uid: str = ""
     implementation_version_name: str = ""
+    person: Actor | None = None  # whom the user identity stands for, once it was checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class IdentityVerdict:
     """Answer to a user identity (PS3.7 D.3.3.7.2); `server_response` is sent when a positive response was asked for."""
 
     accepted: bool
+    person: Actor | None = None
     server_response: bytes = field(default=b"", repr=False)
 
 
@@ -231,4 +234,4 @@ def agree(
         user_identity_server_response=verdict.server_response if wants_response else None,
     )
     accept = AAssociateAC(request.called_ae_title, request.calling_ae_title, tuple(replies), information)
-    return Agreement(accept, contexts, peer)
+    return Agreement(accept, contexts, replace(peer, person=verdict.person))
