@@ -41,6 +41,7 @@ EVENTS: dict[EventName, str] = {
     EventName.REPORT_DRAFTED: "A draft was saved for the first time.",
     EventName.REPORT_SIGNED: "A version was signed: preliminary, final, addendum, correction or retraction.",
     EventName.RESULT_DELIVERED: "A receiver accepted a result.",
+    EventName.GLASS_BROKEN: "A person saw to access that the rules do not give them, with a reason; auditors review it.",
     EventName.MESSAGE_RECEIVED: 'A message was journaled; with `send = "raw"` it is forwarded byte for byte.',
 }
 
@@ -75,6 +76,8 @@ def type_words(annotation: Any) -> str:
     if annotation in (str, Path, SecretStr):
         return "text"
     arguments = [argument for argument in get_args(annotation) if argument not in (type(None), Ellipsis)]
+    if get_origin(annotation) is dict:
+        return "table"
     if get_origin(annotation) is tuple:
         return "table" if _is_model(arguments[0]) else "list of texts"
     if arguments and all(isinstance(argument, str) for argument in arguments):
@@ -102,7 +105,7 @@ def default_words(info: FieldInfo) -> str:
         value = value.get_secret_value()
     if isinstance(value, BaseModel):
         return "see below"
-    if value is None or value == () or value == "":
+    if value is None or value in ((), "", {}):
         return "–"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"

@@ -7,7 +7,7 @@ import inspect
 import pkgutil
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -38,21 +38,41 @@ from hilum.core.event import EventName
 from hilum.core.identifiers import new_uid
 from hilum.core.order import Order, Physician
 from hilum.core.report import ReportStatus
-from hilum.core.scope import EVERYTHING, NOTHING, Scope
+from hilum.core.scope import EVERYTHING, NOTHING, Confidentiality
 from hilum.security.audit import WINDOW_SECONDS, Read, ReadLog, record_read
-from hilum.security.policy import GRANTS, PERSONAL, RELATED_ONLY, Action, decide, scope_for
+from hilum.security.policy import GRANTS, LABELS, PERSONAL, RELATED_ONLY, WITHOUT_LIMITS, Action, decide, scope_for
 from hilum.storage import tables
+from hilum.storage.access import grants_of
 from hilum.storage.scoping import sees_patient
 from hilum.storage.store import Store
+from hilum.workflow.access import (
+    BreakGlass,
+    GrantAccess,
+    LabelPatient,
+    LimitAccount,
+    ReviewAccess,
+    break_glass,
+    grant_access,
+    label_patient,
+    limit_account,
+    review_access,
+    revoke_access,
+)
 from hilum.workflow.accounts import (
     AddUser,
+    ChangeRole,
+    EndSessions,
     IssueToken,
+    LinkUser,
     SetPassword,
     add_first_admin,
     add_user,
+    change_role,
     disable_user,
+    end_sessions,
     has_accounts,
     issue_token,
+    link_user,
     set_password,
     sign_in_failed,
 )
@@ -119,11 +139,16 @@ def test_hilum_itself_does_all_but_what_takes_a_person() -> None:
 
 
 def test_only_related_patients_are_shown_to_who_is_limited() -> None:
-    assert scope_for(physician(), Action.READ_IMAGES) == Scope(False, (Identifier("77"),))
+    scope = scope_for(physician(), Action.READ_IMAGES)
+    assert (scope.everything, scope.related_only, scope.physicians) == (False, True, (Identifier("77"),))
     assert scope_for(actor_of(Role.REFERRING_PHYSICIAN, ActorKind.SERVICE), Action.READ_IMAGES) == NOTHING
     for role in set(Role) - RELATED_ONLY:
         for action in GRANTS[role]:
-            assert scope_for(actor_of(role), action) == EVERYTHING
+            scope = scope_for(actor_of(role), action)
+            if LABELS[role] == set(Confidentiality) or action in WITHOUT_LIMITS:
+                assert scope == EVERYTHING
+            else:
+                assert (scope.everything, scope.related_only, scope.labels) == (False, False, LABELS[role])
 
 
 # The denied twin of each verb
@@ -134,6 +159,21 @@ Build = Callable[[Ward, Order], Any]
 def _item(ward: Ward) -> str:
     ward.send(image(on_images("9"), new_uid()))
     return ward.open_items()[0].id
+
+
+def _grant() -> GrantAccess:
+    return GrantAccess("someone", datetime.now(UTC) + timedelta(hours=1), "covers for a colleague", Identifier("1"))
+
+
+def _emergency() -> BreakGlass:
+    return BreakGlass(Identifier("1"), "unconscious in the emergency room", timedelta(hours=4), PAGE)
+
+
+def _broken(ward: Ward) -> ReviewAccess:
+    ward.store.run(break_glass, _emergency(), physician())
+    with ward.store.read() as db:
+        [grant] = grants_of(db, physician().name)
+    return ReviewAccess(grant.id, "was on duty that night")
 
 
 def _study(ward: Ward, order: Order) -> str:
@@ -176,11 +216,20 @@ VERBS: dict[Any, tuple[Action, Build]] = {
     disable_user: (Action.MANAGE_USERS, lambda w, o: "someone"),
     set_password: (Action.MANAGE_USERS, lambda w, o: SetPassword("someone", "hash")),
     issue_token: (Action.MANAGE_USERS, lambda w, o: IssueToken("someone", Role.ADMIN)),
+    change_role: (Action.MANAGE_USERS, lambda w, o: ChangeRole("someone", Role.ADMIN)),
+    link_user: (Action.MANAGE_USERS, lambda w, o: LinkUser("someone", "https://issuer", "subject")),
+    end_sessions: (Action.MANAGE_USERS, lambda w, o: EndSessions("someone")),
+    limit_account: (Action.MANAGE_USERS, lambda w, o: LimitAccount("someone", ("GENHOSP",))),
+    label_patient: (Action.MANAGE_ACCESS, lambda w, o: LabelPatient(Identifier("1"), Confidentiality.VIP)),
+    grant_access: (Action.MANAGE_ACCESS, lambda w, o: _grant()),
+    revoke_access: (Action.MANAGE_ACCESS, lambda w, o: w.store.run(grant_access, _grant(), actor_of(Role.ADMIN))),
+    break_glass: (Action.BREAK_GLASS, lambda w, o: _emergency()),
+    review_access: (Action.REVIEW_ACCESS, lambda w, o: _broken(w)),
 }
 
 
 # In the name of who sent the message (test_inbound), or of someone whose password or cookie the door has checked.
-ASKING_OTHERWISE = {"receive_message", "sign_in", "sign_in_failed", "sign_out", "touch_session"}
+ASKING_OTHERWISE = {"receive_message", "sign_in", "sign_in_failed", "sign_out", "touch_session", "proved_again"}
 
 
 def test_every_verb_has_its_denied_twin() -> None:

@@ -8,6 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+# Purposes of use (HL7 v3 PurposeOfUse): why someone asks, as the audit trail keeps it.
+TREATMENT = "TREAT"
+BREAK_THE_GLASS = "BTG"
+
 
 class Role(StrEnum):
     """What someone is in the department; what each may do stands in `security/policy`."""
@@ -57,7 +61,7 @@ class Actor:
     """Someone who acts through a door.
 
     `name` is the account, AE title or HL7 sender; `identifiers` tie a person to XCN.1 of messages; `address` is
-    the peer's IP address, for the audit trail.
+    the peer's IP address, for the audit trail; `facilities` are those whose patients are seen, empty for all.
     """
 
     name: str
@@ -67,7 +71,8 @@ class Actor:
     identifiers: tuple[Identifier, ...] = ()
     address: str = ""
     display: str = ""
-    purpose: str = "TREAT"
+    purpose: str = TREATMENT
+    facilities: tuple[str, ...] = ()
 
     @property
     def is_person(self) -> bool:

@@ -38,6 +38,7 @@ class EventName(StrEnum):
     REPORT_SIGNED = "ReportSigned"
     RESULT_DELIVERED = "ResultDelivered"
     MESSAGE_RECEIVED = "MessageReceived"
+    GLASS_BROKEN = "GlassBroken"
 
 
 @dataclass(frozen=True, slots=True)

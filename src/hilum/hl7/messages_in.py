@@ -19,10 +19,20 @@ from hilum.core.patient import PatientIdentifier
 from hilum.hl7.er7 import Segments
 from hilum.hl7.profiles import Incoming
 from hilum.hl7.translate_order import OrderGroup, order_groups, reference_from_group, request_from_group
-from hilum.hl7.translate_patient import merge_from_adt, registration_from_adt, require_segment, required_identifiers
+from hilum.hl7.translate_patient import (
+    event_time,
+    merge_from_adt,
+    registration_from_adt,
+    require_segment,
+    required_identifiers,
+    visit_from_adt,
+)
 from hilum.hl7.translate_report import report_from_group
 from hilum.hl7.translate_step import PLACES_IN_IPC
+from hilum.security.guard import permit
+from hilum.security.policy import Action
 from hilum.storage.unit_of_work import UnitOfWork
+from hilum.workflow.access import note_visit
 from hilum.workflow.inbound import Applied
 from hilum.workflow.ordering import (
     OrderReference,
@@ -110,11 +120,15 @@ def _registration(command: RegisterPatient) -> Prepared:
 
 
 def _change_of_visit(incoming: Incoming) -> Prepared:
-    """An event that takes back another one of a visit: nothing of the patient changes, and it is kept with them."""
+    """An event that takes back another one of a visit: nothing of the patient changes but who attends them."""
     identifiers = required_identifiers(incoming, require_segment(incoming.message, "PID"))
+    visit, at = visit_from_adt(incoming), event_time(incoming)
 
     def apply(uow: UnitOfWork, message_id: str, actor: Actor) -> Applied:
         patient = find_patient(uow, identifiers)
+        if patient is not None:
+            permit(uow, actor, Action.REGISTER_PATIENT, patient_id=patient.id, message_id=message_id)
+            note_visit(uow, patient.id, visit, at)
         return Applied(patient, patient_id=patient.id if patient else None)
 
     return Prepared(apply)

@@ -1,4 +1,4 @@
-"""PID, MRG, EVN to RegisterPatient and MergePatients (HL7 v2.5.1 ch. 3.4; IHE RAD TF-2 4.1, 4.12).
+"""PID, MRG, EVN, PV1, PD1 to RegisterPatient and MergePatients (HL7 v2.5.1 ch. 3.4; IHE RAD TF-2 4.1, 4.12).
 
 PID-18 and PID-19 are no identifiers of a person here: account numbers change, and social security numbers are shared
 by error. A birth date of which only the year or month is known says nothing.
@@ -9,16 +9,39 @@ from __future__ import annotations
 import re
 from datetime import date, datetime
 
+from hilum.core.actor import Identifier
 from hilum.core.errors import MissingField
 from hilum.core.patient import PatientIdentifier
+from hilum.core.scope import Confidentiality
 from hilum.hl7.er7 import Segment, Segments
 from hilum.hl7.profiles import Incoming
 from hilum.hl7.timestamps import date_from_hl7
-from hilum.hl7.translate import identifiers_from_cx, name_from_xpn, plain
+from hilum.hl7.translate import (
+    LONGEST_IDENTIFIER,
+    bounded,
+    identifiers_from_cx,
+    name_from_xpn,
+    physicians_from_xcn,
+    plain,
+)
+from hilum.workflow.access import Visit
 from hilum.workflow.registration import DemographicsSaid, MergePatients, RegisterPatient
 
 # PID-8, HL7 table 0001, to Patient's Sex (0010,0040), PS3.3 C.7.1.1. A value that is not in the table says nothing.
 SEX = {"F": "F", "M": "M", "O": "O", "A": "O", "U": "", "N": ""}
+
+# PV1-16, HL7 table 0099 (user-defined), as senders fill it. Any other value means that someone is to be kept apart.
+VIP_INDICATOR = {
+    "N": Confidentiality.NORMAL, "0": Confidentiality.NORMAL, "NO": Confidentiality.NORMAL,
+    "E": Confidentiality.EMPLOYEE, "EMP": Confidentiality.EMPLOYEE, "EMPLOYEE": Confidentiality.EMPLOYEE,
+    "S": Confidentiality.SENSITIVE, "SENSITIVE": Confidentiality.SENSITIVE,
+}  # fmt: skip
+# PD1-12, HL7 table 0136: whether access to the patient's data is to be kept from others.
+PROTECTION_INDICATOR = {"Y": Confidentiality.SENSITIVE, "N": Confidentiality.NORMAL}
+# Attending, referring, consulting, admitting doctor.
+TEAM_PLACES = (7, 8, 9, 17)
+# Discharge and cancelled admission end a visit (HL7 v2.5.1 ch. 3.3.3, 3.3.11).
+ENDS_A_VISIT = frozenset({"A03", "A11"})
 
 _PARTIAL_DATE = re.compile(r"\d{4}(?:\d{2})?|\d{4}0000|\d{6}00")
 
@@ -31,6 +54,8 @@ def registration_from_adt(incoming: Incoming, *, name_required: bool) -> Registe
         demographics=demographics_from_pid(incoming, pid, name_required=name_required),
         at=event_time(incoming),
         source=incoming.source,
+        label=confidentiality_from_adt(incoming),
+        visit=visit_from_adt(incoming),
     )
 
 
@@ -95,6 +120,35 @@ def _birth_date(incoming: Incoming, pid: Segment) -> date | None:
     if not text or _PARTIAL_DATE.fullmatch(text):
         return None
     return date_from_hl7(text, field=incoming.place(pid, 7))
+
+
+def confidentiality_from_adt(incoming: Incoming) -> Confidentiality | None:
+    """The label that PV1-16 and PD1-12 give, the stricter of both; None where neither says anything."""
+    said = []
+    pv1, pd1 = incoming.message.segment("PV1"), incoming.message.segment("PD1")
+    if pv1 is not None and pv1.field(16):
+        indicator = plain(pv1.get(16)).upper()
+        said.append(VIP_INDICATOR.get(indicator, Confidentiality.VIP) if indicator else Confidentiality.NORMAL)
+    if pd1 is not None and pd1.field(12):
+        said.append(PROTECTION_INDICATOR.get(plain(pd1.get(12)).upper(), Confidentiality.NORMAL))
+    return max(said, key=lambda label: label.strictness, default=None)
+
+
+def visit_from_adt(incoming: Incoming) -> Visit | None:
+    """Who attends the patient in this visit (PV1-7, 8, 9, 17), and whether it ends with this message."""
+    pv1 = incoming.message.segment("PV1")
+    if pv1 is None:
+        return None
+    team = tuple(
+        Identifier(physician.identifier, physician.authority)
+        for place in TEAM_PLACES
+        for physician in physicians_from_xcn(incoming, pv1, place)
+        if physician.identifier
+    )
+    number = bounded(plain(pv1.get(19)), LONGEST_IDENTIFIER, "visit number", incoming.place(pv1, 19))
+    # PV1-2, HL7 table 0004: inpatients stay until they are discharged.
+    stay = plain(pv1.get(2)).upper() == "I"
+    return Visit(number, team, stay=stay, ended=incoming.message.trigger in ENDS_A_VISIT)
 
 
 def event_time(incoming: Incoming) -> datetime | None:

@@ -1,13 +1,17 @@
-"""The one policy: which role may do what, on every door. Pure and table-driven; what is not granted is denied."""
+"""The one policy: which role may do what, on every door, and with whose data. What is not granted is denied.
+
+Pure and table-driven: `decide` answers for one actor, action, resource and purpose, `scope_for` for lists; the tables
+are printed in docs/security-policy.md. What is asked at which door stands in `security.entries`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
 
-from hilum.core.actor import Actor, ActorKind, Role
+from hilum.core.actor import BREAK_THE_GLASS, Actor, ActorKind, Role
 from hilum.core.errors import Forbidden
-from hilum.core.scope import EVERYTHING, NOTHING, Scope
+from hilum.core.scope import EVERY_LABEL, EVERYTHING, NOTHING, Confidentiality, GrantKind, Resource, Scope
 
 
 class Action(StrEnum):
@@ -38,6 +42,10 @@ class Action(StrEnum):
     READ_METRICS = "read-metrics"
     READ_AUDIT = "read-audit"
     MANAGE_USERS = "manage-users"
+    MANAGE_ACCESS = "manage-access"
+    BREAK_GLASS = "break-glass"
+    READ_ACCESS_REVIEWS = "read-access-reviews"
+    REVIEW_ACCESS = "review-access"
     ECHO = "echo"
 
 
@@ -62,19 +70,26 @@ GRANTS: dict[Role, frozenset[Action]] = {
             A.READ_METRICS,
             A.READ_AUDIT,
             A.MANAGE_USERS,
+            A.MANAGE_ACCESS,
+            A.READ_ACCESS_REVIEWS,
+            A.REVIEW_ACCESS,
         }
     ),
     Role.RADIOLOGIST: frozenset(
-        _READ | _RECONCILE | {A.READ_WORKLIST, A.DRAFT_REPORT, A.SIGN_REPORT, A.STORE_IMAGES, A.CHANGE_ORDER}
+        _READ
+        | _RECONCILE
+        | {A.READ_WORKLIST, A.DRAFT_REPORT, A.SIGN_REPORT, A.STORE_IMAGES, A.CHANGE_ORDER}
+        | {A.BREAK_GLASS}
     ),
     Role.TECHNOLOGIST: frozenset(
         (_READ - {A.READ_REPORT})
         | _RECONCILE
         | {A.READ_WORKLIST, A.PERFORM_EXAM, A.STORE_IMAGES, A.REGISTER_PATIENT, A.CHANGE_ORDER}
+        | {A.BREAK_GLASS}
     ),
     Role.SCHEDULER: frozenset({A.READ_PATIENT, A.READ_ORDER, A.CHECK_PRIORS, A.READ_WORKLIST, A.ECHO} | _FRONT_DESK),
-    Role.REFERRING_PHYSICIAN: frozenset(_READ | {A.PLACE_ORDER}),
-    Role.AUDITOR: frozenset({A.READ_AUDIT, A.ECHO}),
+    Role.REFERRING_PHYSICIAN: frozenset(_READ | {A.PLACE_ORDER, A.BREAK_GLASS}),
+    Role.AUDITOR: frozenset({A.READ_AUDIT, A.ECHO, A.READ_ACCESS_REVIEWS, A.REVIEW_ACCESS}),
     Role.SERVICE: frozenset(
         _READ
         | _FRONT_DESK
@@ -93,39 +108,121 @@ GRANTS: dict[Role, frozenset[Action]] = {
 }
 
 # Done by a named person only, never by a role's or a service's token.
-PERSONAL = frozenset({A.SIGN_REPORT, A.DRAFT_REPORT, A.RESOLVE_EXCEPTION})
+PERSONAL = frozenset({A.SIGN_REPORT, A.DRAFT_REPORT, A.RESOLVE_EXCEPTION, A.BREAK_GLASS, A.REVIEW_ACCESS})
 
-# Roles that see only the patients they are related to.
+# Roles that see only the patients they are related to: ordering, copied, or of the care team of an active visit.
 RELATED_ONLY = frozenset({Role.REFERRING_PHYSICIAN})
+
+_N, _V, _E, _S = Confidentiality
+# Which labels a role sees without a grant. Who reads exams sees all: an exam that is on nobody's list is a hazard.
+# Machines of the department see all too, since whoever is to be examined has to be on the worklist of the scanner.
+LABELS: dict[Role, frozenset[Confidentiality]] = {
+    Role.ADMIN: frozenset({_N, _V}),
+    Role.RADIOLOGIST: EVERY_LABEL,
+    Role.TECHNOLOGIST: frozenset({_N, _V, _E}),
+    Role.SCHEDULER: frozenset({_N, _V}),
+    Role.REFERRING_PHYSICIAN: frozenset({_N, _V, _E}),
+    Role.AUDITOR: frozenset({_N}),
+    Role.SERVICE: EVERY_LABEL,
+    Role.AI_AGENT: frozenset({_N}),
+}
+
+# Who sees what belongs to no registered patient yet: those who reconcile it, and the machines that bring it. Someone
+# who is limited to facilities does not, since nobody knows yet whose it is.
+SEES_UNMATCHED = frozenset({Role.ADMIN, Role.RADIOLOGIST, Role.TECHNOLOGIST, Role.SERVICE})
+
+
+# What is about the house and not about a patient's care has no limit on patients: the audit trail, accounts, and the
+# access that is given, taken and reviewed.
+WITHOUT_LIMITS = frozenset(
+    {
+        A.READ_AUDIT,
+        A.MANAGE_USERS,
+        A.MANAGE_ACCESS,
+        A.BREAK_GLASS,
+        A.READ_ACCESS_REVIEWS,
+        A.REVIEW_ACCESS,
+        A.READ_METRICS,
+        A.ECHO,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether something is allowed, and the reason code when it is not."""
+    """Whether something is allowed, the reason code when it is not, and for which purpose when not as asked."""
 
     allowed: bool
     reason: str = ""
+    purpose: str = ""
 
 
-def decide(actor: Actor, action: Action) -> Decision:
-    """Decide whether an actor may do something at all; whose data is for `scope_for` to limit.
+_ALLOWED = Decision(True)
+_BY_BREAKING_THE_GLASS = Decision(True, purpose=BREAK_THE_GLASS)
 
-    Hilum's own work needs no grant, but what takes a person it may not do either.
+
+def decide(actor: Actor, action: Action, resource: Resource | None = None, purpose: str = "") -> Decision:
+    """Decide whether an actor may do something, and with this patient's data where `resource` is given.
+
+    `purpose` is the actor's own unless another is given. Hilum's own work needs no grant and has no limits, but what
+    takes a person it may not do either.
     """
-    if actor.kind is not ActorKind.SYSTEM and action not in GRANTS[actor.role]:
-        return Decision(False, "role")
     if action in PERSONAL and not actor.is_person:
-        return Decision(False, "needs-a-person")
-    return Decision(True)
+        return Decision(False, "needs-a-person" if _has(actor, action) else "role")
+    if actor.kind is ActorKind.SYSTEM:
+        return _ALLOWED
+    if action not in GRANTS[actor.role]:
+        return Decision(False, "role")
+    if (purpose or actor.purpose) == BREAK_THE_GLASS and not (actor.is_person and _has(actor, A.BREAK_GLASS)):
+        return Decision(False, "purpose")
+    return _ALLOWED if resource is None or action in WITHOUT_LIMITS else _about(actor, resource)
+
+
+def _has(actor: Actor, action: Action) -> bool:
+    return actor.kind is ActorKind.SYSTEM or action in GRANTS[actor.role]
+
+
+def _about(actor: Actor, resource: Resource) -> Decision:
+    """Decide about a patient: relation, label and facility together, or a grant instead of all three."""
+    if not resource.known:
+        return _ALLOWED if _sees_unmatched(actor) else Decision(False, "unmatched")
+    granted = resource.granted if actor.is_person else None
+    if granted is GrantKind.GIVEN:
+        return _ALLOWED
+    if actor.role in RELATED_ONLY and not resource.related:
+        refusal = "relation"
+    elif resource.label not in LABELS[actor.role] and not (resource.label_granted and actor.is_person):
+        refusal = "label"
+    elif actor.facilities and not resource.in_facility:
+        refusal = "facility"
+    else:
+        return _ALLOWED
+    return _BY_BREAKING_THE_GLASS if granted is GrantKind.BREAK_GLASS else Decision(False, refusal)
+
+
+def _sees_unmatched(actor: Actor) -> bool:
+    return actor.role in SEES_UNMATCHED and not actor.facilities
 
 
 def scope_for(actor: Actor, action: Action) -> Scope:
     """Return which patients a list may show to an actor."""
     if not decide(actor, action).allowed:
         return NOTHING
-    if actor.role in RELATED_ONLY and actor.kind is not ActorKind.SYSTEM:
-        return Scope(everything=False, physicians=actor.identifiers)
-    return EVERYTHING
+    related_only = actor.role in RELATED_ONLY
+    unlimited = not related_only and not actor.facilities and LABELS[actor.role] == EVERY_LABEL
+    if unlimited or action in WITHOUT_LIMITS or actor.kind is ActorKind.SYSTEM:
+        return EVERYTHING
+    if related_only and not actor.is_person:
+        return NOTHING
+    return Scope(
+        everything=False,
+        physicians=actor.identifiers if related_only else (),
+        related_only=related_only,
+        labels=LABELS[actor.role],
+        facilities=actor.facilities,
+        unmatched=_sees_unmatched(actor),
+        account=actor.name if actor.is_person else "",
+    )
 
 
 def require(actor: Actor, action: Action) -> None:

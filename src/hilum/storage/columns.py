@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
 
 
 class UtcDateTime(sa.types.TypeDecorator[datetime]):
@@ -54,3 +55,20 @@ class Json(sa.types.TypeDecorator[Any]):
 
 Id = sa.String(26)
 Uid = sa.String(64)
+
+
+class database_now(sa.sql.functions.FunctionElement[datetime]):
+    """The moment by the clock of the database, which is one for all nodes; in the form that `UtcDateTime` stores."""
+
+    type = sa.DateTime(timezone=True)
+    inherit_cache = True
+
+
+@compiles(database_now, "postgresql")
+def _now_on_postgresql(element: database_now, compiler: sa.Compiled, **details: Any) -> str:
+    return "clock_timestamp()"
+
+
+@compiles(database_now, "sqlite")
+def _now_on_sqlite(element: database_now, compiler: sa.Compiled, **details: Any) -> str:
+    return "strftime('%Y-%m-%d %H:%M:%f', 'now')"

@@ -12,10 +12,12 @@ from hilum.core.actor import Actor, Identifier
 from hilum.core.errors import Conflict, InvalidInput, MissingField
 from hilum.core.event import EventName
 from hilum.core.patient import Demographics, Patient, PatientIdentifier, PersonName, is_another_person
+from hilum.core.scope import Confidentiality
 from hilum.core.study import ExceptionKind
 from hilum.security.guard import permit
 from hilum.security.policy import Action
 from hilum.storage.unit_of_work import UnitOfWork
+from hilum.workflow.access import Visit, note_confidentiality, note_visit
 from hilum.workflow.source import Source
 
 
@@ -48,6 +50,8 @@ class RegisterPatient:
     demographics: DemographicsSaid
     at: datetime | None
     source: Source
+    label: Confidentiality | None = None
+    visit: Visit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,9 @@ def register_patient(uow: UnitOfWork, command: RegisterPatient, actor: Actor) ->
         patient = _bring_up_to_date(uow, known, command)
         name = EventName.PATIENT_UPDATED
     permit(uow, actor, Action.REGISTER_PATIENT, patient_id=patient.id, message_id=command.source.message_id)
+    if known is None or not _is_stale(known, command):
+        note_confidentiality(uow, patient.id, command.label, command.source)
+        note_visit(uow, patient.id, command.visit, command.at)
     if patient is not known:
         _emit(uow, name, patient.id, command.source)
     return patient
@@ -134,8 +141,12 @@ def unknown_identifiers(
     return [identifier for key, identifier in fresh.items() if uow.patients.find(key) is None]
 
 
+def _is_stale(known: Patient, command: RegisterPatient) -> bool:
+    return bool(command.at and known.demographics_at and command.at < known.demographics_at)
+
+
 def _bring_up_to_date(uow: UnitOfWork, known: Patient, command: RegisterPatient) -> Patient:
-    if command.at and known.demographics_at and command.at < known.demographics_at:
+    if _is_stale(known, command):
         return known
     fresh = unknown_identifiers(uow, known, command.identifiers)
     uow.patients.add_identifiers(known.id, fresh)
