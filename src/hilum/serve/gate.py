@@ -21,6 +21,7 @@ from hilum.core.actor import Door
 from hilum.core.errors import HilumError, InvalidInput, NotAuthenticated, TooLarge
 from hilum.core.identifiers import new_id
 from hilum.serve.identity import Authenticator, Identified
+from hilum.serve.limits import Rates, TooManyRequests, in_time
 from hilum.settings import Configuration
 from hilum.telemetry import correlated, time_http
 from hilum.web.refusals import error_response, wants_page
@@ -52,6 +53,8 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 STATUS = {
     "unauthenticated": 401,
     "method": 405,
+    "client-too-slow": 408,
+    "too-many-requests": 429,
     "forbidden": 403,
     "not-found": 404,
     "too-large": 413,
@@ -88,6 +91,7 @@ class Gate:
         self._app = app
         self._authenticator = authenticator
         self._configuration = configuration
+        self._rates = Rates()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -114,7 +118,10 @@ class Gate:
 
         with correlated(correlation):
             try:
-                bounded = _bounded(receive, scope, settings.http.max_body_bytes, settings.http.stow_max_bytes)
+                client = scope.get("client")
+                self._rates.take("address", client[0] if client else "", settings.http.requests_per_second_per_address)
+                timed = in_time(receive, settings.http.body_timeout)
+                bounded = _bounded(timed, scope, settings.http.max_body_bytes, settings.http.stow_max_bytes)
                 await self._admit(scope, bounded, answer)
             except HilumError as error:
                 if answered:
@@ -136,7 +143,7 @@ class Gate:
             return refusal
         facility = self._configuration.current.facility.name
         page = error_response(scope, refusal.status_code, error.message, correlation, facility)
-        for name in ("www-authenticate", "retry-after"):
+        for name in ("www-authenticate", "retry-after", "connection"):
             if name in refusal.headers:
                 page.headers[name] = refusal.headers[name]
         return page
@@ -155,6 +162,9 @@ class Gate:
             if not _is_open(path):
                 raise
             identified = None
+        if identified is not None:
+            most = self._configuration.current.http.requests_per_second_per_account
+            self._rates.take("account", identified.actor.name, most)
         state = scope.setdefault("state", {})
         state["identified"] = identified
         state["actor"] = identified.actor if identified else None
@@ -256,6 +266,11 @@ def _refusal(scope: Scope, error: HilumError, correlation: str, status: int | No
     headers = {"www-authenticate": 'Bearer realm="hilum"'} if status == 401 else {}
     if status == 503:
         headers["retry-after"] = "2"
+    if isinstance(error, TooManyRequests):
+        headers["retry-after"] = str(error.retry_after)
+    if status == 408:
+        # The rest of the body is not waited for.
+        headers["connection"] = "close"
     if door_of(scope["path"]) is Door.FHIR:
         outcome = {
             "resourceType": "OperationOutcome",
@@ -270,6 +285,6 @@ def _refusal(scope: Scope, error: HilumError, correlation: str, status: int | No
 
 # http://hl7.org/fhir/R4/valueset-issue-type.html
 FHIR_ISSUE = {
-    401: "login", 403: "forbidden", 404: "not-found", 409: "conflict", 413: "too-long", 415: "not-supported",
-    500: "exception", 503: "transient", 507: "no-store",
+    401: "login", 403: "forbidden", 404: "not-found", 408: "timeout", 409: "conflict", 413: "too-long",
+    415: "not-supported", 429: "throttled", 500: "exception", 503: "transient", 507: "no-store",
 }  # fmt: skip

@@ -21,14 +21,18 @@ from hilum.serve.roles import DRAIN_SECONDS, watch_parent
 from hilum.serve.supervisor import say_ready
 from hilum.serve.wire import BoundedHttp
 
+# What a refused request may still take to send the rest of its body.
+REST_OF_BODY_SECONDS = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Connections at once, those of one address, and seconds until the headers of a request are there."""
+    """Connections at once and of one address; seconds until a request's headers are there and an answer is taken."""
 
     at_once: int
     per_address: int
     header_timeout: float
+    body_timeout: float
 
 
 def serve_http(
@@ -87,7 +91,7 @@ class HttpServer(uvicorn.Server):
         say_ready(self._address)
 
     def _protocol(self, ended: Callable[[], None]) -> asyncio.Protocol:
-        return _Connection(self, self._bounds.header_timeout, ended)
+        return _Connection(self, self._bounds, ended)
 
     def _refused(self, address: str, why: BaseException | str) -> None:
         if isinstance(why, str):
@@ -97,13 +101,46 @@ class HttpServer(uvicorn.Server):
 
 
 class _Connection(BoundedHttp):
-    """One connection, whose end is told to the acceptor."""
+    """One connection, whose end is told to the acceptor; a client that does not take its answers is cut off."""
 
-    def __init__(self, server: uvicorn.Server, head_seconds: float, ended: Callable[[], None]) -> None:
+    def __init__(self, server: uvicorn.Server, bounds: Bounds, ended: Callable[[], None]) -> None:
         super().__init__(server.config, server.server_state, server.lifespan.state)
-        self.head_seconds = head_seconds
+        self.head_seconds = bounds.header_timeout
+        self._answer_seconds = bounds.body_timeout
+        self._answer_timer: asyncio.TimerHandle | None = None
         self._ended = ended
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._answer_was_taken()
         super().connection_lost(exc)
         self._ended()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._answer_timer = self.loop.call_later(self._answer_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._answer_was_taken()
+        super().resume_writing()
+
+    def _answer_was_taken(self) -> None:
+        if self._answer_timer is not None:
+            self._answer_timer.cancel()
+            self._answer_timer = None
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing() and self.transport.get_write_buffer_size():
+            # Closed once all is written, and not only when the client pleases to read it.
+            self.loop.call_later(self._answer_seconds, self.transport.abort)
+        elif self.cycle.more_body:
+            self.loop.call_later(REST_OF_BODY_SECONDS, self._end_waiting, self.cycle)
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self.loop.call_later(self._answer_seconds, self.transport.abort)
+
+    def _end_waiting(self, cycle: object) -> None:
+        """Close where the body of a request that was answered early is still not at its end."""
+        if self.cycle is cycle and self.cycle.more_body and self.cycle.response_complete:
+            self.transport.abort()

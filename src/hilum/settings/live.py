@@ -21,6 +21,7 @@ NEEDS_RESTART = (
     "http.max_connections",
     "http.max_connections_per_address",
     "http.header_timeout",
+    "http.body_timeout",
     "http.processes",
     "dicom.bind",
     "dicom.tls",
