@@ -577,6 +577,24 @@ audit_event = sa.Table(
     sa.Column("mac", sa.LargeBinary, nullable=False),
 )
 
+# Rows about images of nobody registered yet: once a person has said whose they are, these are that patient's.
+sa.Index(
+    "ix_audit_event_unnamed",
+    audit_event.c.study_id,
+    sqlite_where=sa.and_(audit_event.c.patient_id.is_(None), audit_event.c.study_id.is_not(None)),
+    postgresql_where=sa.and_(audit_event.c.patient_id.is_(None), audit_event.c.study_id.is_not(None)),
+)
+
+# How far the trail has been sent to each collector: all seals up to this one, and so many rows of the next.
+audit_sent = sa.Table(
+    "audit_sent",
+    metadata,
+    sa.Column("collector", sa.String(32), primary_key=True),
+    sa.Column("seal", sa.BigInteger, nullable=False),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("at", UtcDateTime, nullable=False),
+)
+
 # The last number of each writer that is under a seal: a help for the sealer, proven by nothing but the seals.
 audit_sealed = sa.Table(
     "audit_sealed",

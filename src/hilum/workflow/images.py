@@ -76,7 +76,9 @@ def record_instance(uow: UnitOfWork, command: RecordInstance, actor: Actor) -> R
     place, is_new, contradicts = _place(uow, command)
     study = place.study
     order = None if place.is_one_more else _order(uow, place, is_new)
-    permit(uow, actor, Action.STORE_IMAGES, study_id=study.id, order_id=study.order_id)
+    permit(
+        uow, actor, Action.STORE_IMAGES, patient_id=study.patient_id, study_id=study.id, order_id=study.order_id
+    )
     beside = bool(held)
     withheld = contradicts or (not place.is_one_more and _wrong_entry(uow, command, study, order))
     series, instance = {**command.series, "withheld": withheld}, {**command.instance, "beside": beside}
@@ -96,7 +98,7 @@ def record_instance(uow: UnitOfWork, command: RecordInstance, actor: Actor) -> R
 def complete_study(uow: UnitOfWork, command: CompleteStudy, actor: Actor) -> bool:
     """Record that no more images are expected of a study, unless one came just now; tell whether it was so."""
     study = uow.studies.get(command.study_id, lock=True)
-    permit(uow, actor, Action.STORE_IMAGES, study_id=study.id)
+    permit(uow, actor, Action.STORE_IMAGES, patient_id=study.patient_id, study_id=study.id)
     if study.completed_at is not None or study.last_received_at > uow.now - command.quiet:
         return False
     uow.studies.complete(study.id)

@@ -38,6 +38,14 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_audit_event_at"), "audit_event", ["at"], unique=False)
     op.create_index(op.f("ix_audit_event_patient_id"), "audit_event", ["patient_id"], unique=False)
+    op.create_index(
+        "ix_audit_event_unnamed",
+        "audit_event",
+        ["study_id"],
+        unique=False,
+        sqlite_where=sa.text("patient_id IS NULL AND study_id IS NOT NULL"),
+        postgresql_where=sa.text("patient_id IS NULL AND study_id IS NOT NULL"),
+    )
     op.create_table(
         "audit_seal",
         sa.Column("number", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -50,6 +58,14 @@ def upgrade() -> None:
         sa.Column("writer", sa.String(length=40), nullable=False),
         sa.Column("through", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("writer", name=op.f("pk_audit_sealed")),
+    )
+    op.create_table(
+        "audit_sent",
+        sa.Column("collector", sa.String(length=32), nullable=False),
+        sa.Column("seal", sa.BigInteger(), nullable=False),
+        sa.Column("rows", sa.BigInteger(), nullable=False),
+        sa.Column("at", UtcDateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("collector", name=op.f("pk_audit_sent")),
     )
     op.create_table(
         "cds_feedback",
@@ -840,8 +856,15 @@ def downgrade() -> None:
     op.drop_table("event")
     op.drop_table("counter")
     op.drop_table("cds_feedback")
+    op.drop_table("audit_sent")
     op.drop_table("audit_sealed")
     op.drop_table("audit_seal")
+    op.drop_index(
+        "ix_audit_event_unnamed",
+        table_name="audit_event",
+        sqlite_where=sa.text("patient_id IS NULL AND study_id IS NOT NULL"),
+        postgresql_where=sa.text("patient_id IS NULL AND study_id IS NOT NULL"),
+    )
     op.drop_index(op.f("ix_audit_event_patient_id"), table_name="audit_event")
     op.drop_index(op.f("ix_audit_event_at"), table_name="audit_event")
     op.drop_table("audit_event")
