@@ -36,7 +36,8 @@ def caller_of(context: AssociationContext, settings: Settings) -> Caller:
     peer = settings.dicom.peer_named(title)
     named = peer is not None and "charset" in peer.model_fields_set
     return Caller(
-        actor=Actor(title, Role.SERVICE, ActorKind.PEER, Door.DIMSE, address=context.peer.address[0]),
+        actor=context.peer.person
+        or Actor(title, Role.SERVICE, ActorKind.PEER, Door.DIMSE, address=context.peer.address[0]),
         ae_title=title,
         issuer=(peer.issuer if peer else "") or settings.facility.default_authority,
         zone=ZoneInfo((peer.zone if peer else "") or settings.facility.zone),

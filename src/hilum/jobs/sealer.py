@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -41,9 +42,10 @@ def seal_now(uow: UnitOfWork, command: SealNow, actor: Actor) -> Seal | None:
 class Sealer:
     """Seals the audit trail of one database with one home's key."""
 
-    def __init__(self, store: Store, key: AuditKey, outside: Path) -> None:
+    def __init__(self, store: Store, key: AuditKey | Callable[[], AuditKey], outside: Path) -> None:
+        """Takes the database, the key (or what gives the one in force) and where the latest seal is kept outside."""
         self._store = store
-        self._key = key
+        self._key = key if callable(key) else lambda: key
         self._outside = outside
         self._holder = new_id()
         self._looked_at: datetime | None = None
@@ -71,7 +73,7 @@ class Sealer:
         self._store.run(give_back, TakeLease(LEASE.name, self._holder, 0), ACTOR)
 
     def _seal(self, since: datetime | None) -> Seal | None:
-        return self._store.run(seal_now, SealNow(self._holder, SealRows(self._key, since)), ACTOR)
+        return self._store.run(seal_now, SealNow(self._holder, SealRows(self._key(), since)), ACTOR)
 
     def _since(self) -> datetime | None:
         """From when on to look: all is sealed before, but for what took long to commit."""

@@ -14,7 +14,7 @@ from hilum.jobs.gauges import lane_gauges
 from hilum.jobs.runner import Runner
 from hilum.jobs.sealer import Sealer
 from hilum.jobs.study_complete import study_complete
-from hilum.security.keys import Keyring
+from hilum.security.live_keys import Keys
 from hilum.settings import Configuration
 from hilum.storage.store import Store
 
@@ -30,7 +30,7 @@ class Worker:
         configuration: Configuration,
         encoders: Mapping[str, Encoder],
         senders: Mapping[str, Sender],
-        keyring: Keyring,
+        keyring: Keys,
     ) -> None:
         """Wire it; raises RouteError when a route cannot be used."""
         self._senders = senders
@@ -39,7 +39,7 @@ class Worker:
         self._router = Router(store, configuration, encoders, on_routed=self._lanes.wake)
         self._jobs = Runner(store, [study_complete(store, configuration), lane_gauges(store, configuration)])
         # By itself and last to stop: what the others do at their end is still sealed.
-        sealer = Sealer(store, keyring.audit, configuration.current.paths.seals / "latest.json")
+        sealer = Sealer(store, lambda: keyring.audit, configuration.current.paths.seals / "latest.json")
         self._sealing = Runner(store, [sealer.job()])
 
     @property

@@ -15,7 +15,8 @@ from typing import Any
 
 from hilum.core.actor import Actor
 from hilum.core.errors import HilumError
-from hilum.security.keys import AuditKey, Keyring, write_synced
+from hilum.security.keys import AuditKey, write_synced
+from hilum.security.live_keys import Keys
 from hilum.security.seal import SEAL_LIMIT, Leaf, Seal, make_seal, ready_to_seal
 from hilum.security.seal_check import Finding, FindingKind, verify
 from hilum.storage import audit_log
@@ -94,7 +95,7 @@ def read_outside(path: Path) -> Seal | None:
         return None
 
 
-def verify_trail(store: Store, keyring: Keyring, outside: Path) -> list[Finding]:
+def verify_trail(store: Store, keyring: Keys, outside: Path) -> list[Finding]:
     """Check every row and every seal; an empty list means that the trail holds."""
     findings: list[Finding] = []
     try:

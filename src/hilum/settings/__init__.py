@@ -7,6 +7,7 @@ range is refused with one sentence that names the key and the file; nothing is g
 from __future__ import annotations
 
 from hilum.settings.errors import SettingsError
+from hilum.settings.identity import SecuritySettings
 from hilum.settings.live import Configuration
 from hilum.settings.load import Settings, home_directory
 from hilum.settings.paths import HomePaths
@@ -24,7 +25,6 @@ from hilum.settings.sections import (
     LogSettings,
     PriorsSettings,
     Route,
-    SecuritySettings,
     StudySettings,
     WorklistSettings,
     event_names,

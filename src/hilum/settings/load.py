@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from pydantic_settings import SettingsError as SourceError
 
 from hilum.settings.errors import SettingsError
+from hilum.settings.identity import SecuritySettings
 from hilum.settings.paths import HomePaths
 from hilum.settings.sections import (
     ArchiveSettings,
@@ -28,7 +29,6 @@ from hilum.settings.sections import (
     LogSettings,
     PriorsSettings,
     Route,
-    SecuritySettings,
     StudySettings,
     WorklistSettings,
 )

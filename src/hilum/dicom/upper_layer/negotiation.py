@@ -77,8 +77,8 @@ class IdentityVerdict:
     """Answer to a user identity (PS3.7 D.3.3.7.2); `server_response` is sent when a positive response was asked for."""
 
     accepted: bool
-    person: Actor | None = None
     server_response: bytes = field(default=b"", repr=False)
+    person: Actor | None = None
 
 
 def ignore_user_identity(peer: Peer) -> IdentityVerdict:
@@ -234,4 +234,4 @@ def agree(
         user_identity_server_response=verdict.server_response if wants_response else None,
     )
     accept = AAssociateAC(request.called_ae_title, request.calling_ae_title, tuple(replies), information)
-    return Agreement(accept, contexts, replace(peer, person=verdict.person))
+    return Agreement(accept, contexts, peer if verdict.person is None else replace(peer, person=verdict.person))
