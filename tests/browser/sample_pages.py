@@ -17,6 +17,7 @@ from sample_orders import (
 from sample_worklist import FRAME, NADIA, PEOPLE, UNVERIFIED, ago, worklist_page
 
 from hilum.web.models import (
+    BreakGlassPage,
     Candidate,
     CandidateList,
     ErrorPage,
@@ -25,8 +26,11 @@ from hilum.web.models import (
     Frame,
     LoginPage,
     Notice,
+    OpenAccess,
     PasswordPage,
     ReportPanel,
+    ReviewRow,
+    ReviewsPage,
     StatusCount,
     WorklistFilter,
 )
@@ -147,6 +151,52 @@ PAGES: dict[str, tuple[str, object]] = {
     "editor": ("editor.html", editor_page()),
     "editor-correction": ("editor.html", correction_page()),
     "exceptions": ("exceptions.html", exceptions_page()),
+    "break-glass": (
+        "break_glass.html",
+        BreakGlassPage(
+            replace(FRAME, active="access", may_break_glass=True),
+            4,
+            (OpenAccess("4471", "NORTH", ago(minutes=-200), "/?patient=p1"),),
+            "Say why, in a few words.",
+            "4471",
+        ),
+    ),
+    "access-reviews": (
+        "access_reviews.html",
+        ReviewsPage(
+            replace(FRAME, active="reviews", may_see_reviews=True, open_reviews=1),
+            (
+                ReviewRow(
+                    "g2",
+                    "iokafor",
+                    ago(minutes=30),
+                    ago(minutes=-210),
+                    "4471",
+                    "NORTH",
+                    "Unconscious in the emergency room.",
+                    None,
+                    "",
+                    "",
+                    True,
+                ),
+                ReviewRow(
+                    "g1",
+                    "mlind",
+                    ago(minutes=300),
+                    ago(minutes=60),
+                    "",
+                    "",
+                    "Asked by the ward by telephone.",
+                    ago(minutes=100),
+                    "audit",
+                    "The ward had misread the number.",
+                    False,
+                ),
+            ),
+            True,
+        ),
+    ),
+    "order-emergency": ("order.html", order_page(patient=replace(NADIA, emergency_until=ago(minutes=-180)))),
     "error": (
         "error.html",
         ErrorPage(

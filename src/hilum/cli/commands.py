@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hilum.cli import access, demo, operate, queue, running, trail
+from hilum.cli import access, demo, operate, queue, running, seeing, trail
 
 cli = typer.Typer(
     name="hilum",
@@ -34,6 +34,8 @@ cli.command("run")(running.run)
 cli.command("demo")(demo.demo)
 cli.command("token")(access.token)
 cli.add_typer(access.users, name="user")
+cli.add_typer(seeing.patients, name="patient")
+cli.add_typer(seeing.grants, name="access")
 cli.add_typer(access.tls, name="tls")
 cli.command("check")(operate.check)
 cli.command("trace")(operate.trace)

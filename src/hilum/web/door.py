@@ -7,6 +7,7 @@ from starlette.routing import Route
 from hilum.security.audit import ReadLog
 from hilum.settings import Configuration
 from hilum.storage.store import Store
+from hilum.web.access_pages import AccessPages
 from hilum.web.assets import ROUTE, serve_asset
 from hilum.web.exception_pages import ExceptionPages
 from hilum.web.launch import Launch
@@ -26,5 +27,6 @@ def routes(store: Store, configuration: Configuration, read_log: ReadLog, view: 
         *OrderPages(pages).routes(),
         *ReportPages(pages).routes(),
         *ExceptionPages(pages).routes(),
+        *AccessPages(pages).routes(),
         *Launch(pages).routes(),
     ]

@@ -16,10 +16,11 @@ from hilum.core.actor import Actor
 from hilum.security.audit import ReadLog
 from hilum.security.policy import Action, decide, scope_for
 from hilum.settings import Configuration
+from hilum.storage.access import open_review_count
 from hilum.storage.exception_list import open_exception_count
 from hilum.storage.store import Store
 from hilum.web.headers import PAGE_HEADERS
-from hilum.web.models import Frame, Notice, Theme
+from hilum.web.models import Active, Frame, Notice, Theme
 from hilum.web.view import View
 
 Form = Mapping[str, str]
@@ -34,6 +35,8 @@ NOTICES = {
     "linked": Notice("Linked to the order.", "good"),
     "dismissed": Notice("Set aside."),
     "replayed": Notice("Sent again.", "good"),
+    "asked": Notice("Your request is kept and the auditors are told. What is open to you is listed below.", "warn"),
+    "reviewed": Notice("Reviewed.", "good"),
 }
 
 
@@ -55,13 +58,16 @@ class Pages:
             facility=self.configuration.current.facility.name,
             user_name=actor.display or actor.name,
             role=actor.role.value.replace("-", " ").capitalize(),
-            active="worklist" if active == "worklist" else "exceptions" if active == "exceptions" else "",
+            active=next((name for name in get_args(Active) if name == active), ""),
             theme=theme_of(request.cookies.get(THEME_COOKIE, "")),
             open_exceptions=open_exception_count(connection, scope_for(actor, Action.READ_EXCEPTIONS))
             if reconciles
             else 0,
             may_reconcile=reconciles,
             notice=NOTICES.get(request.query_params.get("done", "")),
+            may_break_glass=may(actor, Action.BREAK_GLASS),
+            may_see_reviews=may(actor, Action.READ_ACCESS_REVIEWS),
+            open_reviews=open_review_count(connection) if may(actor, Action.READ_ACCESS_REVIEWS) else 0,
         )
 
     def answer(self, template: str, model: object, status: int = 200) -> Response:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, datetime
+from typing import Any
 
 from hilum.core import patient as core
+from hilum.core.actor import Actor
+from hilum.security.policy import Action, decide
+from hilum.storage.access import glass_broken_until
 from hilum.storage.pages import Person, SentPatient
 from hilum.web.models import Patient
 
@@ -22,9 +27,15 @@ def patient_from_registered(patient: core.Patient, other_identifiers: tuple[str,
     )
 
 
-def patient_from_person(person: Person) -> Patient:
-    """The person at the end of all merges, with the identifiers of everyone merged into them."""
-    return patient_from_registered(person.patient, person.other_identifiers)
+def patient_from_person(person: Person, connection: Any, actor: Actor) -> Patient:
+    """The person at the end of all merges, with the identifiers of everyone merged into them.
+
+    Says too until when whoever asks sees them by breaking the glass.
+    """
+    patient = patient_from_registered(person.patient, person.other_identifiers)
+    if not decide(actor, Action.BREAK_GLASS).allowed:
+        return patient
+    return replace(patient, emergency_until=glass_broken_until(connection, actor.name, person.patient.id))
 
 
 def patient_from_images(sent: SentPatient) -> Patient:

@@ -104,7 +104,7 @@ def subject_of_order(connection: Any, order: Order, actor: Actor) -> Subject:
     studies = tuple(studies_of_order(connection, order.id))
     return Subject(
         urls.order(order.id),
-        patient_from_person(person),
+        patient_from_person(person, connection, actor),
         identity,
         head,
         studies,
@@ -134,7 +134,7 @@ def subject_of_study(connection: Any, shown: StudyShown, actor: Actor) -> Subjec
     )
     return Subject(
         urls.study(study.study_instance_uid),
-        patient_from_person(person) if person else patient_from_images(shown.sent),
+        patient_from_person(person, connection, actor) if person else patient_from_images(shown.sent),
         Identity(TRUST[study.match_state], reason),
         head,
         (shown,),

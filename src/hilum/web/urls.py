@@ -10,6 +10,8 @@ PASSWORD = "/auth/password"  # noqa: S105 - a path
 WORKLIST = "/"
 WORKLIST_ROWS = "/worklist/rows"
 EXCEPTIONS = "/exceptions"
+BREAK_GLASS = "/access/break-glass"
+ACCESS_REVIEWS = "/access/reviews"
 LAUNCH = "/viewer/launch"
 
 
@@ -65,6 +67,10 @@ def discard_draft(report_id: str) -> str:
 
 def retract_report(report_id: str) -> str:
     return _report(report_id, "retract")
+
+
+def review_access(grant_id: str) -> str:
+    return f"{ACCESS_REVIEWS}/{quote(grant_id, safe='')}"
 
 
 def exception(exception_id: str) -> str:

@@ -82,6 +82,7 @@ class WorklistPages:
             found = reading_rows(connection, entries)
             counts = reading_counts(connection, scope, wanted, [listing for listing, _ in tabs])
             frame = self.pages.frame(request, connection, "worklist")
+            shown = patient_from_person(patient, connection, actor) if patient else None
         rows = tuple(row_model(row, now) for row in found)
         statuses = tuple(
             StatusCount(_key_of(listing, tabs), label, count)
@@ -101,7 +102,7 @@ class WorklistPages:
             version="",
             next_cursor=_cursor("after", found, -1) if found and (more or not forward) else "",
             previous_cursor=_cursor("before", found, 0) if found and key and (forward or more) else "",
-            patient=patient_from_person(patient) if patient else None,
+            patient=shown,
         )
         self.pages.read_log.record(actor, Read(action, filter.patient or None))
         return replace(page, version=version_of(page.filter, page.statuses, page.rows, page.next_cursor))

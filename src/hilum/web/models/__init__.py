@@ -6,9 +6,10 @@ A handler builds one of these inside the actor's scope, so a template cannot sho
 
 from __future__ import annotations
 
+from hilum.web.models.access import BreakGlassPage, OpenAccess, ReviewRow, ReviewsPage
 from hilum.web.models.chain import Chain, ChainLink, LinkState
 from hilum.web.models.exceptions import Candidate, CandidateList, ExceptionRow, ExceptionsPage
-from hilum.web.models.frame import Frame, Identity, Notice, Patient, Priority, ReportState, Theme, Tone, Trust
+from hilum.web.models.frame import Active, Frame, Identity, Notice, Patient, Priority, ReportState, Theme, Tone, Trust
 from hilum.web.models.images import Edges, ViewerInstance, ViewerModel, ViewerSeries, Window
 from hilum.web.models.order import (
     ChainUpdate,
@@ -38,6 +39,8 @@ from hilum.web.models.worklist import (
 )
 
 __all__ = [
+    "Active",
+    "BreakGlassPage",
     "Candidate",
     "CandidateList",
     "Chain",
@@ -59,6 +62,7 @@ __all__ = [
     "LinkState",
     "LoginPage",
     "Notice",
+    "OpenAccess",
     "OrderHead",
     "OrderPage",
     "PasswordPage",
@@ -70,6 +74,8 @@ __all__ = [
     "ReportState",
     "ReportUpdate",
     "ReportVersion",
+    "ReviewRow",
+    "ReviewsPage",
     "Saved",
     "Section",
     "StatusCount",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Literal
 
 Theme = Literal["auto", "dark", "light"]
+Active = Literal["", "worklist", "exceptions", "access", "reviews"]
 Tone = Literal["quiet", "good", "warn", "bad"]
 Trust = Literal["verified", "unverified", "conflict"]
 Priority = Literal["stat", "urgent", "routine"]
@@ -29,16 +30,22 @@ class Frame:
     facility: str
     user_name: str | None = None
     role: str = ""
-    active: Literal["", "worklist", "exceptions"] = ""
+    active: Active = ""
     theme: Theme = "auto"
     open_exceptions: int = 0
     may_reconcile: bool = False
     notice: Notice | None = None
+    may_break_glass: bool = False
+    may_see_reviews: bool = False
+    open_reviews: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Patient:
-    """The identifiers that let a reader know whose study this is."""
+    """The identifiers that let a reader know whose study this is.
+
+    `emergency_until` is set where the reader sees this patient by breaking the glass.
+    """
 
     name: str
     identifier: str
@@ -46,6 +53,7 @@ class Patient:
     birth_date: date | None
     sex: str
     other_identifiers: tuple[str, ...] = ()
+    emergency_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
