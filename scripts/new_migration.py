@@ -1,4 +1,4 @@
-"""Write the next migration from the difference between the tables and the migrations: `python scripts/new_migration.py WHY`."""
+"""Write the next migration from what the tables have and the migrations lack: `python scripts/new_migration.py WHY`."""
 
 from __future__ import annotations
 
