@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 from hilum.core.actor import Actor
 from hilum.core.errors import NotFound, TooLarge
+from hilum.fhir.audit_event import audit_event_from_record
 from hilum.fhir.bundle import searchset
 from hilum.fhir.diagnostic_report import diagnostic_report_from_report
 from hilum.fhir.elements import Resource
@@ -19,8 +20,17 @@ from hilum.fhir.search_parameters import SEARCHABLE, Searchable
 from hilum.fhir.service_request import service_request_from_order
 from hilum.security.audit import Read, ReadLog
 from hilum.security.policy import Action, scope_for
+from hilum.storage.audit_records import audit_records
 from hilum.storage.fhir_criteria import Criterion, Kind, OneOf, Row
-from hilum.storage.fhir_queries import After, Connection, count_matches, find_page, referring, subject_of
+from hilum.storage.fhir_queries import (
+    After,
+    Connection,
+    count_matches,
+    find_page,
+    referring,
+    subject_of,
+    survivor_of,
+)
 from hilum.storage.fhir_records import order_records, patient_records, report_records, study_records
 from hilum.storage.store import Store
 
@@ -46,6 +56,7 @@ class Reading:
     actor: Actor
     base_url: str
     zone: ZoneInfo
+    site: str = ""
 
     def read(self, kind: str, row_id: str) -> Resource:
         """Return one resource; NotFound where there is none or the asker may not know of it."""
@@ -70,7 +81,7 @@ class Reading:
 
     def search(self, searchable: Searchable, search: Search) -> Resource:
         """Return the Bundle of one page."""
-        self.read_log.record(self.actor, Read(searchable.action))
+        self.read_log.record(self.actor, self._reads(searchable, search))
         scope = scope_for(self.actor, searchable.action)
         total: int | None = None
         more: After | None = None
@@ -104,6 +115,14 @@ class Reading:
             total=total,
             more=more,
         )
+
+    def _reads(self, searchable: Searchable, search: Search) -> Read:
+        """What a search is recorded as: one of the trail of one patient names the patient."""
+        rows = [value.id for criterion in search.criteria for value in criterion.values if isinstance(value, Row)]
+        if searchable.kind is not Kind.AUDIT or len(rows) != 1:
+            return Read(searchable.action)
+        with self.store.read() as connection:
+            return Read(searchable.action, patient_id=survivor_of(connection, rows[0]))
 
     def endpoints(self, parameters: Sequence[tuple[str, str]], *, lenient: bool) -> Resource:
         """Return the Bundle of the endpoints that match."""
@@ -161,6 +180,12 @@ class Reading:
         action = searchable.action
         if not ids:
             return []
+        if searchable.kind is Kind.AUDIT:
+            # A list of the trail is one reading of the trail, not one of each patient in it.
+            return [
+                Found(audit_event_from_record(record, self.base_url, self.site), Read(action))
+                for record in audit_records(connection, ids)
+            ]
         if searchable.kind is Kind.PATIENT:
             return [
                 Found(patient_from_record(record), Read(action, record.survivor_id))

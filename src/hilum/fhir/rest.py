@@ -127,7 +127,8 @@ class FhirDoor:
     def _reading(self, request: Request) -> Reading:
         zone = ZoneInfo(self._configuration.current.facility.zone)
         base_url = base_url_of(request, self._configuration)
-        return Reading(self._store, self._read_log, actor_of(request), base_url, zone)
+        site = self._configuration.current.facility.name
+        return Reading(self._store, self._read_log, actor_of(request), base_url, zone, site)
 
 
 def actor_of(request: Request) -> Actor:

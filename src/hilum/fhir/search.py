@@ -21,7 +21,7 @@ from hilum.fhir import systems
 from hilum.fhir.endpoint import ENDPOINTS
 from hilum.fhir.errors import UnknownParameter
 from hilum.fhir.search_parameters import Parameter, Searchable
-from hilum.storage.fhir_criteria import Constant, Criterion, OneOf, Row, Span, Token, Value, Words
+from hilum.storage.fhir_criteria import Acts, Constant, Criterion, Kind, OneOf, Row, Span, Token, Value, Words
 from hilum.storage.fhir_queries import After, Sorting
 
 DEFAULT_COUNT, MAX_COUNT = 20, 200
@@ -85,7 +85,7 @@ def read_search(
         warnings=tuple(warnings),
         sorting=sorting,
         count=count,
-        after=_cursor(_one(controls, PAGE), sorting),
+        after=_cursor(_one(controls, PAGE), sorting, _MOMENTS_OF.get(searchable.kind, _MOMENTS)),
         count_only=summary == "count" or count == 0,
         total=_choice(controls, "_total", ("none", "estimate", "accurate")) in ("estimate", "accurate"),
         includes=_includes(searchable, controls.get("_include", [])),
@@ -131,6 +131,7 @@ _CONTROLS = frozenset({"_count", "_sort", "_total", "_summary", "_include", "_re
 _UNREPEATED = frozenset({PAGE, "_format", "_pretty"})
 # The keys of `SORT_KEYS` that are moments; the others are text.
 _MOMENTS = frozenset({"_lastUpdated", "authored", "issued"})
+_MOMENTS_OF = {Kind.AUDIT: frozenset({"date"})}
 
 
 def _default_criteria(searchable: Searchable, criteria: list[Criterion]) -> tuple[Criterion, ...]:
@@ -195,6 +196,8 @@ def _tokens(parameter: Parameter, part: str) -> Sequence[Value]:
         if value not in ("true", "false"):
             raise InvalidInput("This is true or false.", field=parameter.name)
         return [Constant(value == "true")]
+    if parameter.acts is not None:
+        return parameter.acts.get(value, (Acts(()),))
     if parameter.codes is not None:
         return [OneOf(parameter.codes.get(value, ()))]
     if parameter.constants:
@@ -202,6 +205,8 @@ def _tokens(parameter: Parameter, part: str) -> Sequence[Value]:
         return [Constant(any(matches))]
     if parameter.name == "modality":
         return [OneOf((value,) if system in (None, "", systems.DCM) else ())]
+    if parameter.name in ("agent", "agent-role"):
+        return [OneOf((value,))]
     if parameter.name in ("series", "instance"):
         return [Token(value.removeprefix("urn:oid:"))]
     if system is None:
@@ -211,7 +216,7 @@ def _tokens(parameter: Parameter, part: str) -> Sequence[Value]:
 
 def _row_id(parameter: Parameter, part: str) -> str:
     *before, row_id = part.split("/")
-    if before and before[-1] != parameter.target:
+    if before and parameter.target and before[-1] != parameter.target:
         raise InvalidInput("This refers to another type of resource.", field=parameter.name)
     if not ID.fullmatch(row_id):
         raise InvalidInput("This is no id of a resource.", field=parameter.name)
@@ -308,24 +313,24 @@ def _count(text: str | None) -> int:
 
 def _sorting(searchable: Searchable, text: str | None) -> Sorting:
     if text is None:
-        return Sorting()
+        return Sorting(searchable.sorted_by or None)
     key = text.removeprefix("-")
     if key not in searchable.sort_keys:
         raise InvalidInput(f"Sorting is by one of: {', '.join(searchable.sort_keys)}.", field="_sort")
     return Sorting(None if key == "_id" else key, descending=text.startswith("-"))
 
 
-def _cursor(text: str | None, sorting: Sorting) -> After | None:
+def _cursor(text: str | None, sorting: Sorting, moments: frozenset[str]) -> After | None:
     if text is None:
         return None
     try:
         decoded: Any = orjson.loads(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
         row_id, key, is_moment = decoded
-        if not isinstance(row_id, str) or not ID.fullmatch(row_id) or is_moment != (sorting.key in _MOMENTS):
+        if not isinstance(row_id, str) or not ID.fullmatch(row_id) or is_moment != (sorting.key in moments):
             raise ValueError
         if sorting.key is None:
             return After(row_id)
-        if not isinstance(key, str):
+        if not isinstance(key, str) or "\x00" in key:
             raise ValueError
         moment = datetime.fromisoformat(key) if is_moment else None
         if moment is not None and moment.tzinfo is None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from hilum.core.order import OrderStatus
 from hilum.core.report import ReportStatus
-from hilum.fhir import diagnostic_report, imaging_study, patient, service_request
+from hilum.fhir import audit_event, diagnostic_report, imaging_study, patient, service_request
+from hilum.security.audit_codes import MEANINGS, crude_of, interaction_of
 from hilum.security.policy import Action
-from hilum.storage.fhir_criteria import SORT_KEYS, Kind
+from hilum.storage.fhir_criteria import SORT_KEYS, Acts, Kind
 
 Type = Literal["token", "string", "date", "reference", "row"]
 
@@ -31,6 +33,8 @@ class Parameter:
     constants: tuple[tuple[str, str], ...] = ()
     target: str = ""
     identifier: bool = False
+    # Which words of the audit trail each code stands for.
+    acts: dict[str, tuple[Acts, ...]] | None = None
 
     @property
     def condition(self) -> str:
@@ -49,6 +53,8 @@ class Searchable:
     includes: dict[str, str]
     # "Type:parameter" → the field of `storage.fhir_queries.referring`
     revincludes: dict[str, str]
+    # What a list is sorted by, the latest first, where nothing is said; empty is the order in which rows were made.
+    sorted_by: str = ""
 
     @property
     def by_name(self) -> dict[str, Parameter]:
@@ -65,6 +71,21 @@ def _reversed(codes: dict[OrderStatus, str] | dict[ReportStatus, str]) -> dict[s
     return {code: tuple(stored.value for stored, other in codes.items() if other == code) for code in codes.values()}
 
 
+def _acts(codes_of: Callable[..., str]) -> dict[str, tuple[Acts, ...]]:
+    """Return which words have which code, with a subject and without one."""
+    found: dict[str, tuple[Acts, ...]] = {}
+    for somebody in (True, False):
+        words: dict[str, list[str]] = {}
+        for action in MEANINGS:
+            words.setdefault(codes_of(action, about_somebody=somebody), []).append(str(action))
+        for code, members in words.items():
+            found[code] = (*found.get(code, ()), Acts(tuple(members), somebody))
+    return found
+
+
+_ACTIONS = _acts(crude_of)
+# A subtype is a word of ours, or a RESTful interaction.
+_SUBTYPES = _acts(interaction_of) | {str(action): (Acts((str(action),)),) for action in MEANINGS}
 _COMMON = (
     Parameter("_id", "row", "The id of the resource."),
     Parameter("_lastUpdated", "date", "When the resource last changed."),
@@ -167,7 +188,32 @@ DIAGNOSTIC_REPORT = Searchable(
     {"patient": "Patient", "subject": "Patient", "based-on": "ServiceRequest"},
     {},
 )
-SEARCHABLE = {each.kind.value: each for each in (PATIENT, SERVICE_REQUEST, IMAGING_STUDY, DIAGNOSTIC_REPORT)}
+AUDIT_EVENT = Searchable(
+    Kind.AUDIT,
+    Action.READ_AUDIT,
+    (
+        Parameter("_id", "row", "The id of the resource."),
+        Parameter("date", "date", "When it was done."),
+        Parameter("agent", "token", "The account, program or peer that did it, exactly."),
+        Parameter("agent-name", "string", "The beginning of the name of who did it."),
+        Parameter("agent-role", "token", "The role of who did it."),
+        Parameter("address", "string", "The beginning of the network address it came from."),
+        Parameter(
+            "patient", "reference", "Whose data it was; also of those merged into the patient.", target="Patient"
+        ),
+        Parameter("patient.identifier", "token", "An identifier of whose data it was.", identifier=True),
+        Parameter("entity", "reference", "The patient, order or study it was done to."),
+        Parameter("action", "token", "C, R, U, D or E.", "acts", acts=_ACTIONS),
+        Parameter("subtype", "token", "A RESTful interaction, or Hilum's own word.", "acts", acts=_SUBTYPES),
+        Parameter("outcome", "token", "0, 4 or 8.", codes=audit_event.OUTCOMES),
+    ),
+    {},
+    {},
+    sorted_by="date",
+)
+SEARCHABLE = {
+    each.kind.value: each for each in (PATIENT, SERVICE_REQUEST, IMAGING_STUDY, DIAGNOSTIC_REPORT, AUDIT_EVENT)
+}
 
 # Endpoints are not rows: there are as many as `endpoint.ENDPOINTS` names.
 ENDPOINT_PARAMETERS = (

@@ -6,9 +6,7 @@ The door reads the request; what comes here is typed, bounded and free of FHIR's
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,6 +14,18 @@ import sqlalchemy as sa
 from hilum.core.study import MatchState
 from hilum.core.text import fold
 from hilum.storage import tables
+from hilum.storage.fhir_values import SERIOUS_REASONS as SERIOUS_REASONS
+from hilum.storage.fhir_values import Acts as Acts
+from hilum.storage.fhir_values import Constant as Constant
+from hilum.storage.fhir_values import Criterion as Criterion
+from hilum.storage.fhir_values import Kind as Kind
+from hilum.storage.fhir_values import Number as Number
+from hilum.storage.fhir_values import OneOf as OneOf
+from hilum.storage.fhir_values import Row as Row
+from hilum.storage.fhir_values import Span as Span
+from hilum.storage.fhir_values import Token as Token
+from hilum.storage.fhir_values import Value as Value
+from hilum.storage.fhir_values import Words as Words
 
 Condition = sa.ColumnElement[bool]
 
@@ -25,84 +35,9 @@ order = tables.imaging_order
 study = tables.study
 report = tables.report
 version = tables.report_version
-
-
-class Kind(StrEnum):
-    """The resources that are rows."""
-
-    PATIENT = "Patient"
-    ORDER = "ServiceRequest"
-    STUDY = "ImagingStudy"
-    REPORT = "DiagnosticReport"
-
-
-class Number(StrEnum):
-    """What kind of number an identifier is; its `authority` counts within its kind."""
-
-    PATIENT = "patient"
-    PLACER = "placer"
-    FILLER = "filler"
-    ACCESSION = "accession"
-    STUDY_UID = "study-uid"
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A value, of these kinds of number; None is any value, or any authority."""
-
-    value: str | None
-    authority: str | None = None
-    numbers: frozenset[Number] = frozenset(Number)
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """The moments from `low` up to but not including `high`, or all others; both in the facility's zone."""
-
-    low: datetime | None
-    high: datetime | None
-    outside: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Words:
-    """Text that a value begins with, without case and accents; or is exactly, or contains."""
-
-    text: str
-    exact: bool = False
-    anywhere: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """The id of a row that is referred to."""
-
-    id: str
-
-
-@dataclass(frozen=True, slots=True)
-class OneOf:
-    """Stored words, one of which has to be there; none at all is never true."""
-
-    words: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Constant:
-    """What is the same for all rows of the resource, so that the door itself knows whether it matches."""
-
-    holds: bool
-
-
-Value = Token | Span | Words | Row | OneOf | Constant
-
-
-@dataclass(frozen=True, slots=True)
-class Criterion:
-    """One parameter of a search: any of the values has to match."""
-
-    name: str
-    values: tuple[Value, ...]
+audit = tables.audit_event
+# A row of the trail is named by its writer and its number.
+audit_id = audit.c.writer + "." + sa.cast(audit.c.sequence, sa.Text)
 
 
 def _like(column: sa.ColumnElement[Any], *patterns: str) -> Condition:
@@ -303,6 +238,43 @@ def _report_date(span: Any) -> Condition:
     return sa.exists().where(study.c.order_id == report.c.order_id, study.c.match_state == "verified", _started(span))
 
 
+def _begins_with(column: sa.ColumnElement[Any]) -> Callable[[Any], Condition]:
+    def condition(words: Any) -> Condition:
+        escaped = words.text.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        if words.exact:
+            return sa.and_(column == words.text)
+        return _like(sa.func.lower(column), f"%{escaped}%" if words.anywhere else f"{escaped}%")
+
+    return condition
+
+
+def _audit_row(value: Any) -> Condition:
+    """A row of the trail by its name; what names none is never true."""
+    places = [name.rpartition(".") for name in (value.words if isinstance(value, OneOf) else (value.id,))]
+    keys = [(writer, int(number)) for writer, _, number in places if number.isascii() and number.isdigit()]
+    known = [sa.and_(audit.c.writer == writer, audit.c.sequence == number) for writer, number in keys if number < 2**63]
+    return sa.or_(sa.false(), *known)
+
+
+def _acts(acts: Any) -> Condition:
+    somebody = sa.or_(audit.c.patient_id.is_not(None), audit.c.order_id.is_not(None), audit.c.study_id.is_not(None))
+    said = audit.c.action.in_(acts.words) if acts.words else sa.false()
+    if acts.about_somebody is None:
+        return said
+    return sa.and_(said, somebody if acts.about_somebody else sa.not_(somebody))
+
+
+def _audit_outcome(one_of: Any) -> Condition:
+    """`allowed` is a success; of the rest the reason says how serious it is."""
+    serious = audit.c.reason.in_(SERIOUS_REASONS)
+    conditions = {
+        "success": audit.c.outcome == "allowed",
+        "minor": sa.and_(audit.c.outcome != "allowed", sa.not_(serious)),
+        "serious": sa.and_(audit.c.outcome != "allowed", serious),
+    }
+    return sa.or_(sa.false(), *(conditions[word] for word in one_of.words))
+
+
 # When the study of a report began; empty where there is none.
 report_date = sa.func.coalesce(
     sa.select(sa.func.min(started))
@@ -367,6 +339,21 @@ CONDITIONS: Mapping[Kind, Mapping[str, Callable[[Any], Condition]]] = {
         "date": _report_date,
         "issued": _moment(version.c.signed_at),
     },
+    Kind.AUDIT: {
+        "_id": _audit_row,
+        "date": _moment(audit.c.at),
+        "agent": _member(audit.c.actor),
+        "agent-name": _begins_with(audit.c.actor),
+        "agent-role": _member(audit.c.role),
+        "address": _begins_with(audit.c.address),
+        "patient": _patient_row(audit.c.patient_id),
+        "patient.identifier": _patient_identifier(audit.c.patient_id),
+        "entity": lambda row: sa.or_(
+            audit.c.order_id == row.id, audit.c.study_id == row.id, _patient_row(audit.c.patient_id)(row)
+        ),
+        "acts": _acts,
+        "outcome": _audit_outcome,
+    },
 }
 
 # What a list may be sorted by; every key is there for every row, and rows of one key follow their ids.
@@ -379,6 +366,7 @@ SORT_KEYS: Mapping[Kind, Mapping[str, sa.ColumnElement[Any]]] = {
     Kind.ORDER: {"_lastUpdated": order.c.updated_at, "authored": order.c.placed_at},
     Kind.STUDY: {"_lastUpdated": study_updated, "started": started},
     Kind.REPORT: {"_lastUpdated": version.c.recorded_at, "issued": version.c.signed_at, "date": report_date},
+    Kind.AUDIT: {"date": audit.c.at},
 }
 
 

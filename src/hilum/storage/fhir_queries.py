@@ -22,6 +22,8 @@ from hilum.storage.fhir_criteria import (
     Condition,
     Criterion,
     Kind,
+    audit,
+    audit_id,
     compiled,
     order,
     patient,
@@ -46,13 +48,21 @@ _TABLES: dict[Kind, sa.FromClause] = {
     Kind.REPORT: report.join(
         version, sa.and_(version.c.report_id == report.c.id, version.c.version == report.c.version)
     ).join(order, order.c.id == report.c.order_id),
+    Kind.AUDIT: audit,
 }
-_IDS = {Kind.PATIENT: patient.c.id, Kind.ORDER: order.c.id, Kind.STUDY: study.c.id, Kind.REPORT: report.c.id}
+_IDS: dict[Kind, sa.ColumnElement[Any]] = {
+    Kind.PATIENT: patient.c.id,
+    Kind.ORDER: order.c.id,
+    Kind.STUDY: study.c.id,
+    Kind.REPORT: report.c.id,
+    Kind.AUDIT: audit_id,
+}
 _PATIENTS = {
     Kind.PATIENT: patient.c.id,
     Kind.ORDER: order.c.patient_id,
     Kind.STUDY: study.c.patient_id,
     Kind.REPORT: report.c.patient_id,
+    Kind.AUDIT: audit.c.patient_id,
 }
 
 
@@ -121,6 +131,8 @@ def count_matches(connection: sa.Connection, kind: Kind, criteria: tuple[Criteri
 
 def subject_of(connection: sa.Connection, kind: Kind, row_id: str) -> Subject | None:
     """Return whom and what a row concerns, whoever asks, so that a read that is refused is audited too."""
+    if kind is Kind.AUDIT:
+        return None
     columns: dict[Kind, tuple[Any, ...]] = {
         Kind.PATIENT: (patient.c.survivor_id.label("patient_id"),),
         Kind.ORDER: (order.c.patient_id, order.c.id.label("order_id")),
@@ -198,4 +210,6 @@ def _beyond(
         return row_id < after.id if sorting.descending else row_id > after.id
     further = key < after.key if sorting.descending else key > after.key
     same = row_id < after.id if sorting.descending else row_id > after.id
-    return sa.or_(further, sa.and_(key == after.key, same))
+    # The first condition says nothing new, but lets an index on the key begin where the page does.
+    begin = key <= after.key if sorting.descending else key >= after.key
+    return sa.and_(begin, sa.or_(further, sa.and_(key == after.key, same)))

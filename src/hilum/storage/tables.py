@@ -569,20 +569,14 @@ audit_event = sa.Table(
     sa.Column("outcome", sa.String(16), nullable=False),
     sa.Column("reason", PlainText, nullable=False),
     sa.Column("purpose", sa.String(32), nullable=False),
-    sa.Column("patient_id", Id, index=True),
+    sa.Column("patient_id", Id),
     sa.Column("order_id", Id),
     sa.Column("study_id", Id),
     sa.Column("message_id", Id),
     sa.Column("key_id", sa.String(32), nullable=False),
     sa.Column("mac", sa.LargeBinary, nullable=False),
-)
-
-# Rows about images of nobody registered yet: once a person has said whose they are, these are that patient's.
-sa.Index(
-    "ix_audit_event_unnamed",
-    audit_event.c.study_id,
-    sqlite_where=sa.and_(audit_event.c.patient_id.is_(None), audit_event.c.study_id.is_not(None)),
-    postgresql_where=sa.and_(audit_event.c.patient_id.is_(None), audit_event.c.study_id.is_not(None)),
+    # Of a patient; and, where it names none, of images that were nobody's yet.
+    sa.Index("ix_audit_event_patient_id", "patient_id", "study_id"),
 )
 
 # How far the trail has been sent to each collector: all seals up to this one, and so many rows of the next.

@@ -37,15 +37,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("writer", "sequence", name=op.f("pk_audit_event")),
     )
     op.create_index(op.f("ix_audit_event_at"), "audit_event", ["at"], unique=False)
-    op.create_index(op.f("ix_audit_event_patient_id"), "audit_event", ["patient_id"], unique=False)
-    op.create_index(
-        "ix_audit_event_unnamed",
-        "audit_event",
-        ["study_id"],
-        unique=False,
-        sqlite_where=sa.text("patient_id IS NULL AND study_id IS NOT NULL"),
-        postgresql_where=sa.text("patient_id IS NULL AND study_id IS NOT NULL"),
-    )
+    op.create_index("ix_audit_event_patient_id", "audit_event", ["patient_id", "study_id"], unique=False)
     op.create_table(
         "audit_seal",
         sa.Column("number", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -859,13 +851,7 @@ def downgrade() -> None:
     op.drop_table("audit_sent")
     op.drop_table("audit_sealed")
     op.drop_table("audit_seal")
-    op.drop_index(
-        "ix_audit_event_unnamed",
-        table_name="audit_event",
-        sqlite_where=sa.text("patient_id IS NULL AND study_id IS NOT NULL"),
-        postgresql_where=sa.text("patient_id IS NULL AND study_id IS NOT NULL"),
-    )
-    op.drop_index(op.f("ix_audit_event_patient_id"), table_name="audit_event")
+    op.drop_index("ix_audit_event_patient_id", table_name="audit_event")
     op.drop_index(op.f("ix_audit_event_at"), table_name="audit_event")
     op.drop_table("audit_event")
     # ### end Alembic commands ###
