@@ -23,7 +23,7 @@ from typing import Any, Protocol, TypeVar
 import sqlalchemy as sa
 
 from hilum.core.actor import Actor
-from hilum.core.errors import HilumError, Unavailable
+from hilum.core.errors import HilumError, InvalidInput, Unavailable
 from hilum.core.identifiers import new_id
 from hilum.storage.committer import Committer, Job
 from hilum.storage.unit_of_work import AuditWriter, Signer, UnitOfWork
@@ -81,24 +81,34 @@ class Store:
     def _new_writer(self) -> AuditWriter:
         return AuditWriter(new_id(), self._sign)
 
-    def submit(self, verb: Verb[Command, Result], command: Command, actor: Actor) -> Future[Result]:
-        """Hand a verb over; the future is resolved when it is durable, or with the `HilumError` that refused it."""
+    def submit(
+        self, verb: Verb[Command, Result], command: Command, actor: Actor, *, recoverable: bool = False
+    ) -> Future[Result]:
+        """Hand a verb over; the future is resolved when it is durable, or with the `HilumError` that refused it.
+
+        `recoverable` says that a restart does again what a power cut takes, from bytes that are synced already; SQLite
+        then does not sync for this verb alone.
+        """
         started = time.perf_counter()
         future: Future[Result]
         if self._committer is not None:
-            future = self._committer.put(Job(verb, command, actor))
+            future = self._committer.put(Job(verb, command, actor, recoverable))
         else:
             assert self._pool is not None
             future = self._pool.submit(self._run_postgresql, verb, command, actor)
         future.add_done_callback(lambda done: self._observe(_name(verb), _outcome(done), time.perf_counter() - started))
         return future
 
-    def run(self, verb: Verb[Command, Result], command: Command, actor: Actor) -> Result:
-        """Run a verb and return its result once it is durable.
+    def run(self, verb: Verb[Command, Result], command: Command, actor: Actor, *, recoverable: bool = False) -> Result:
+        """Run a verb and return its result once it is durable; `recoverable` as for `submit`.
 
         Raises the `HilumError` with which the verb refused, or `Unavailable` when the database does not answer.
         """
-        return self.submit(verb, command, actor).result()
+        return self.submit(verb, command, actor, recoverable=recoverable).result()
+
+    def make_durable(self, actor: Actor) -> None:
+        """Return when everything committed so far is on the disk, also what was recoverable."""
+        self.run(_make_durable, None, actor)
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -106,6 +116,9 @@ class Store:
         try:
             with self.engine.connect() as connection:
                 yield connection.execution_options(hilum_reading=True)
+        except sa.exc.DataError as error:
+            # PostgreSQL refuses values that SQLite takes: NUL in a text, a number beyond its column.
+            raise InvalidInput("A value can't be compared with what is stored.") from error
         except sa.exc.OperationalError as error:
             raise Unavailable("The database does not answer.") from error
 
@@ -152,6 +165,11 @@ class Store:
         if refusal is not None:
             raise refusal
         return result  # type: ignore[return-value]  # a verb that was not refused has returned
+
+
+def _make_durable(uow: UnitOfWork, command: None, actor: Actor) -> None:
+    # A commit that writes nothing would not be synced.
+    uow.next_number("durable")
 
 
 def _name(verb: Callable[..., Any]) -> str:

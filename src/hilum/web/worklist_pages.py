@@ -27,6 +27,8 @@ from hilum.web.worklist_rows import row_model
 
 PAGE_ROWS = 50
 MAXIMUM_TEXT = 64
+# Far above the bands of the list, and within what a database takes for a number.
+MAXIMUM_BAND = 1000
 MODALITIES = ("CR", "CT", "DX", "MG", "MR", "NM", "OT", "PT", "RF", "US", "XA")
 # The tabs for those who read, and for those who look after their own patients. The first is shown unasked.
 READER_TABS = (
@@ -144,8 +146,8 @@ def _key(cursor: str) -> tuple[str, Key | None]:
     try:
         direction, band, at, row_id = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         key = Key(int(band), datetime.fromisoformat(at).astimezone(UTC) if at else None, str(row_id))
-    except (ValueError, TypeError, binascii.Error):
+    except (ValueError, TypeError, OverflowError, binascii.Error):
         raise InvalidInput("There is no such page of the list.", field="cursor") from None
-    if direction not in ("after", "before"):
+    if direction not in ("after", "before") or not 0 <= key.band < MAXIMUM_BAND or "\x00" in key.id:
         raise InvalidInput("There is no such page of the list.", field="cursor")
     return direction, key
