@@ -44,7 +44,7 @@ def ingest(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ingest]:
     from fixtures.stores import open_store as open_database
 
     database, archive = request.param.split("+")
-    url = "sqlite" if database == "sqlite" else request.getfixturevalue("postgres_url")
+    url = "sqlite" if database == "sqlite" else request.getfixturevalue("migrated_postgres_url")
     store = open_database(url, tmp_path)
     blobs = archive_of(request, archive, tmp_path)
     landing = open_landing(blobs, "tester")
@@ -180,7 +180,7 @@ class _DiesBeforeTheIndex:
         self.clock = store.clock
         self.read = store.read
 
-    def run(self, *_: Any) -> None:
+    def run(self, *_: Any, **__: Any) -> None:
         raise Unavailable("killed")
 
 

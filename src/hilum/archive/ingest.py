@@ -162,7 +162,8 @@ class Ingest:
             step_id=step_id_of(header),
         )
         try:
-            recorded = self.store.run(record_instance, command, actor)
+            # The bytes are synced with all that the row is made of: `recovery` makes it again after a power cut.
+            recorded = self.store.run(record_instance, command, actor, recoverable=location is not None)
         except Conflict as error:
             # Two senders met on one study too often in a row: nothing is wrong with the instance itself.
             raise Unavailable("The index is busy with this study.") from error

@@ -66,6 +66,8 @@ def recover(ingest: Ingest, *, now: Callable[[], float] = time.time) -> Recovery
         if advancing:
             checkpoint = key
     if checkpoint != after:
+        # What the checkpoint passes is never looked at again, so its rows may not be such as a power cut can take.
+        ingest.store.make_durable(RECOVERY)
         blobs.put(CHECKPOINT, orjson.dumps({"after": checkpoint}))
     if found.indexed or found.refused:
         log.warning("instances recovered", extra={"count": found.indexed, "outcome": "recovered"})

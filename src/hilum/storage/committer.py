@@ -33,6 +33,8 @@ class Job:
     verb: Callable[..., Any]
     command: Any
     actor: Actor
+    # Whether a power cut may take it, since it is found again from bytes that are synced already.
+    recoverable: bool = False
     future: Future[Any] = field(default_factory=Future)
 
 
@@ -98,13 +100,18 @@ class Committer:
         return batch
 
     def _commit(self, connection: sa.Connection, batch: list[Job]) -> None:
-        """Run a batch in one transaction; no future is resolved before the commit is on the disk."""
+        """Run a batch in one transaction; no future is resolved before the commit is on the disk.
+
+        Of a batch of recoverable verbs alone it is only in the write-ahead log: whatever is synced next, and each
+        checkpoint, syncs all that was written before.
+        """
         # From here on a caller can no longer take its verb back: to resolve a cancelled future would end this thread.
         batch = [job for job in batch if job.future.set_running_or_notify_cancel()]
         outcomes: list[tuple[Job, Any, BaseException | None]] = []
         if self._lock is not None:
             fcntl.flock(self._lock, fcntl.LOCK_EX)
         try:
+            _set_sync(connection, "NORMAL" if all(job.recoverable for job in batch) else "FULL")
             with connection.begin():
                 uow = UnitOfWork(connection, self._clock(), self._writer)
                 for job in batch:
@@ -140,6 +147,13 @@ class Committer:
         except Exception as error:  # noqa: BLE001  # handed to the caller
             # A defect in one verb must not take the other verbs of the batch with it.
             return None, error
+
+
+def _set_sync(connection: sa.Connection, level: str) -> None:
+    # Between transactions, where SQLAlchemy would begin one; SQLite takes it there alone.
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    driver.execute(f"PRAGMA synchronous={level}")
 
 
 def _database_failure(error: BaseException) -> HilumError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,25 @@ from hilum.telemetry import count_database
 def open_engine(url: str, path: Path, *, pool_size: int = 16, role: str = "cli") -> sa.Engine:
     """Open `postgresql://…`, or `sqlite` as the file at `path`; `role` names the process in the metrics."""
     engine = _engine(url, path, pool_size)
-    sa.event.listen(engine, "before_cursor_execute", lambda *_: count_database(role, "statement"))
-    sa.event.listen(engine, "commit", lambda _: count_database(role, "commit"))
+    _count_statements(engine, role)
     return engine
+
+
+def _count_statements(engine: sa.Engine, role: str) -> None:
+    """Count statements by transaction: a shared counter costs as much as a tenth of a statement."""
+    own = threading.local()
+
+    def begun(*_: Any) -> None:
+        own.statements = getattr(own, "statements", 0) + 1
+
+    def ended(_: sa.Connection) -> None:
+        count_database(role, "statement", getattr(own, "statements", 0))
+        own.statements = 0
+
+    sa.event.listen(engine, "before_cursor_execute", begun)
+    sa.event.listen(engine, "commit", ended)
+    sa.event.listen(engine, "rollback", ended)
+    sa.event.listen(engine, "commit", lambda _: count_database(role, "commit"))
 
 
 def _engine(url: str, path: Path, pool_size: int) -> sa.Engine:

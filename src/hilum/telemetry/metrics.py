@@ -119,9 +119,9 @@ def count_verb(verb: str, outcome: str) -> None:
     _counter("hilum_verbs_total", verb=verb, outcome=outcome).inc()
 
 
-def count_database(role: str, kind: Literal["statement", "commit"]) -> None:
-    """A role's process sent a statement to the database, or committed."""
-    _counter("hilum_statements_total", role=role, kind=kind).inc()
+def count_database(role: str, kind: Literal["statement", "commit"], count: int = 1) -> None:
+    """A role's process sent statements to the database, or committed."""
+    _counter("hilum_statements_total", role=role, kind=kind).inc(count)
 
 
 def observe_batch(size: int) -> None:
