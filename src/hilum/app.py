@@ -112,16 +112,16 @@ class Application:
         from hilum.dicom import web as dicomweb
         from hilum.fhir import cds_hooks
         from hilum.serve import health
+        from hilum.serve.auth_routes import auth_routes
         from hilum.serve.composition import compose
         from hilum.serve.identity import Authenticator
-        from hilum.serve.sign_in import SignIn
         from hilum.web.view import View
 
         zone = ZoneInfo(self.settings.facility.zone)
         view = View(zone, self.store.clock)
         routes = [
             *health.routes(self.store),
-            *SignIn(self.store, self.configuration, self.keyring, view).routes(),
+            *auth_routes(self.store, self.configuration, self.keyring, view),
             *dicomweb.routes(self.store, self.configuration, self.read_log, self.ingest, self.blobs),
             *fhir.routes(self.store, self.configuration, self.read_log),
             *cds_hooks.routes(self.store, self.configuration),

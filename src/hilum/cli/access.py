@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -122,6 +123,94 @@ def disable(
     finally:
         application.close()
     print(f"user {name} disabled")
+
+
+@users.command("role")
+def role(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The account's name.")],
+    role: Annotated[Role, typer.Option("--role", help="What the person is from now on.")],
+    home: HomeOption = None,
+) -> None:
+    """Give an account another role; its sessions end."""
+    from hilum.workflow.accounts import ChangeRole, change_role
+
+    with closing(open_home(context, home)) as application:
+        application.store.run(change_role, ChangeRole(name, role), operator())
+    print(f"user {name} is now {role.value}")
+
+
+@users.command("password")
+def password(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The account's name.")],
+    home: HomeOption = None,
+) -> None:
+    """Print a one-time password for an account; its sessions end, and any wait after wrong passwords too."""
+    from hilum.security.passwords import hash_password, one_time_password
+    from hilum.workflow.accounts import SetPassword, set_password
+
+    made = one_time_password()
+    with closing(open_home(context, home)) as application:
+        application.store.run(set_password, SetPassword(name, hash_password(made), must_change=True), operator())
+    print(f"user {name}, one-time password {made}")
+
+
+@users.command("link")
+def link(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The account's name.")],
+    provider: Annotated[str, typer.Option("--provider", help="A provider of [[security.oidc]].")],
+    subject: Annotated[str, typer.Option("--subject", help="Its name for the person: the claim sub.")],
+    home: HomeOption = None,
+) -> None:
+    """Let a subject of an OpenID provider sign in to an account."""
+    from hilum.workflow.accounts import LinkUser, link_user
+
+    with closing(open_home(context, home)) as application:
+        known = application.settings.security.provider_named(provider)
+        if known is None:
+            raise NotFound("There is no such provider in [[security.oidc]].")
+        application.store.run(link_user, LinkUser(name, known.issuer, subject), operator())
+    print(f"user {name} linked")
+
+
+@users.command("sessions")
+def sessions(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The account's name.")],
+    home: HomeOption = None,
+) -> None:
+    """Print a line per open session: its id, since when, last use, address, and what spoke for the person."""
+    from datetime import timedelta
+
+    from hilum.storage.sessions import open_sessions
+    from hilum.storage.users import find_user
+
+    with closing(open_home(context, home)) as application:
+        idle = timedelta(minutes=application.settings.security.idle_minutes)
+        with application.store.read() as db:
+            if find_user(db, name) is None:
+                raise NotFound("There is no account of this name.")
+            found = open_sessions(db, name, application.store.clock(), idle)
+    for each in found:
+        moments = f"{each.created_at:%Y-%m-%dT%H:%M:%SZ}\t{each.seen_at:%Y-%m-%dT%H:%M:%SZ}"
+        print(f"{each.id}\t{moments}\t{each.address}\t{each.provider or 'password'}")
+
+
+@users.command("revoke")
+def revoke(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The account's name.")],
+    session: Annotated[str, typer.Option("--session", help="One session's id; default: all of them.")] = "",
+    home: HomeOption = None,
+) -> None:
+    """End the sessions of an account at once."""
+    from hilum.workflow.accounts import EndSessions, end_sessions
+
+    with closing(open_home(context, home)) as application:
+        ended = application.store.run(end_sessions, EndSessions(name, session), operator())
+    print(f"{ended} session{'' if ended == 1 else 's'} ended")
 
 
 @tls.command("init")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hilum.cli import access, demo, operate, queue, running, seeing, trail
+from hilum.cli import access, demo, keys, operate, queue, running, seeing, trail
 
 cli = typer.Typer(
     name="hilum",
@@ -37,6 +37,8 @@ cli.add_typer(access.users, name="user")
 cli.add_typer(seeing.patients, name="patient")
 cli.add_typer(seeing.grants, name="access")
 cli.add_typer(access.tls, name="tls")
+cli.add_typer(keys.clients, name="client")
+cli.add_typer(keys.keys, name="keys")
 cli.command("check")(operate.check)
 cli.command("trace")(operate.trace)
 cli.add_typer(queue.queue, name="queue")

@@ -35,12 +35,16 @@ OPEN_PATHS = frozenset(
         "/fhir/metadata",
         "/cds-services",
         "/auth/login",
+        # These ask by themselves who asks: a client by its key, or whoever by a token.
+        "/auth/token",
+        "/auth/introspect",
+        "/auth/revoke",
         "/fhir/.well-known/smart-configuration",
         "/.well-known/openid-configuration",
         "/favicon.ico",
     }
 )
-OPEN_PREFIXES = ("/static/",)
+OPEN_PREFIXES = ("/static/", "/auth/oidc/")
 DOORS = (
     ("/dicom-web", Door.DICOMWEB),
     ("/fhir", Door.FHIR),

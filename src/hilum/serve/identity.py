@@ -31,6 +31,7 @@ class Identified:
     session_id: str = ""
     must_change_password: bool = False
     provider: str = ""
+    proved_at: datetime | None = None
 
 
 def new_session_secret() -> str:
@@ -84,7 +85,7 @@ class Authenticator:
             self._store.submit(touch_session, session_id, system_actor("sessions"))
         # Who came by a provider has no password here to change.
         must_change = user.must_change_password and not session.provider
-        return Identified(actor_of(user, door, address), session_id, must_change, session.provider)
+        return Identified(actor_of(user, door, address), session_id, must_change, session.provider, session.proved_at)
 
 
 def cookie(headers: Mapping[str, str], name: str) -> str:

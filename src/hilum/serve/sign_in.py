@@ -5,32 +5,24 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-from datetime import timedelta
-from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from hilum.core.actor import Actor, Door
 from hilum.core.errors import Forbidden, InvalidInput, NotAuthenticated
 from hilum.security.live_keys import Keys
 from hilum.security.passwords import check_password, hash_password
-from hilum.serve.identity import (
-    SESSION_COOKIE,
-    Identified,
-    cookie,
-    new_session_secret,
-    session_cookie,
-    session_id_of,
-)
+from hilum.serve.browser import BrowserSessions, local_path
+from hilum.serve.identity import Identified, cookie, new_session_secret
 from hilum.settings import Configuration
 from hilum.storage.store import Store
 from hilum.storage.users import User, find_user
 from hilum.web import urls
 from hilum.web.headers import PAGE_HEADERS
-from hilum.web.models import Frame, LoginPage, PasswordPage
+from hilum.web.models import Frame, LoginPage, PasswordPage, ProviderButton
 from hilum.web.view import View
 from hilum.workflow.accounts import OpenSession, SetPassword, set_password, sign_in, sign_out
 from hilum.workflow.credentials import actor_of, check_credentials, confirm_password
@@ -46,6 +38,7 @@ class SignIn:
         self._configuration = configuration
         self._keyring = keyring
         self._view = view
+        self.sessions = BrowserSessions(store, configuration)
 
     def routes(self) -> list[Route]:
         """Return the routes under `/auth/`."""
@@ -59,9 +52,20 @@ class SignIn:
 
     async def login_page(self, request: Request) -> Response:
         """Show the form; its token is bound to a cookie of this browser."""
+        return self.show_login(request, "", 200)
+
+    def show_login(self, request: Request, problem: str, status: int) -> Response:
+        """The login page, with a sentence about what went wrong elsewhere."""
         secret = cookie(dict(request.headers), LOGIN_COOKIE) or new_session_secret()
-        page = LoginPage(self._frame(self._login_token(secret)), next_url=_local(request.query_params.get("next", "/")))
-        return self._page(page, secret)
+        next_url = local_path(request.query_params.get("next", "/"))
+        page = LoginPage(
+            self._frame(self._login_token(secret)),
+            next_url=next_url,
+            providers=self._buttons(next_url),
+            problem=problem,
+            end_url=self._end_url(request.query_params.get("ended", "")),
+        )
+        return self._page(page, secret, status)
 
     async def login(self, request: Request) -> Response:
         """Check name and password and open a session."""
@@ -70,11 +74,12 @@ class SignIn:
         if not secret or not _same(self._login_token(secret), str(form.get("csrf_token", ""))):
             raise NotAuthenticated("The page is out of date; load it again.")
         name, password = str(form.get("user_name", "")).replace("\x00", "")[:200], str(form.get("password", ""))[:1024]
-        next_url = _local(str(form.get("next", "/")))
+        next_url = local_path(str(form.get("next", "/")))
         address = str(request.state.address)
         checked = await run_in_threadpool(check_credentials, self._store, name, password, Door.PAGE, address)
         if checked.user is None:
-            page = LoginPage(self._frame(self._login_token(secret)), name, next_url, True, checked.wait_seconds)
+            frame = self._frame(self._login_token(secret))
+            page = LoginPage(frame, name, next_url, True, checked.wait_seconds, self._buttons(next_url))
             return self._page(page, secret, 403)
         return await run_in_threadpool(self._open, request, checked.user, next_url)
 
@@ -82,9 +87,7 @@ class SignIn:
         """End the session."""
         identified: Identified = request.state.identified
         await asyncio.wrap_future(self._store.submit(sign_out, identified.session_id, identified.actor))
-        answer = RedirectResponse(urls.LOGIN, 303)
-        answer.headers["set-cookie"] = session_cookie("", None, secure=self._secure)
-        return answer
+        return self.sessions.ended(urls.with_query(urls.LOGIN, ended=identified.provider))
 
     async def password_page(self, request: Request) -> Response:
         """Show the form for a new password."""
@@ -115,19 +118,16 @@ class SignIn:
         return user
 
     def _open(self, request: Request, user: User, next_url: str) -> Response:
-        address, before = str(request.state.address), cookie(dict(request.headers), SESSION_COOKIE)
-        secret = new_session_secret()
-        expires = self._store.clock() + timedelta(minutes=self._configuration.current.security.session_minutes)
-        replaces = session_id_of(before) if before else ""
-        command = OpenSession(user.name, session_id_of(secret), expires, address, replaces)
+        address, opening = str(request.state.address), self.sessions.opening(request)
+        command = OpenSession(user.name, opening.session_id, opening.expires_at, address, opening.replaces)
         self._store.run(sign_in, command, actor_of(user, Door.PAGE, address))
-        answer = RedirectResponse(next_url, 303)
-        answer.headers["set-cookie"] = session_cookie(secret, expires, secure=self._secure)
-        return answer
+        return self.sessions.opened(opening, next_url)
 
     def _page(self, page: LoginPage, secret: str, status: int = 200) -> Response:
         answer = HTMLResponse(self._view.render("login.html", page), status, PAGE_HEADERS)
-        answer.set_cookie(LOGIN_COOKIE, secret, path="/auth", httponly=True, samesite="strict", secure=self._secure)
+        answer.set_cookie(
+            LOGIN_COOKIE, secret, path="/auth", httponly=True, samesite="strict", secure=self.sessions.secure
+        )
         return answer
 
     def _password_page(self, request: Request, problem: str) -> Response:
@@ -143,21 +143,18 @@ class SignIn:
     def _login_token(self, secret: str) -> str:
         return hmac.new(self._keyring.session_secret, b"login:" + secret.encode(), hashlib.sha256).hexdigest()
 
-    @property
-    def _secure(self) -> bool:
-        return self._configuration.current.http.base_url.startswith("https:")
+    def _buttons(self, next_url: str) -> tuple[ProviderButton, ...]:
+        providers = self._configuration.refresh().security.oidc
+        return tuple(
+            ProviderButton(each.label or each.name, urls.with_query(urls.provider(each.name), next=next_url))
+            for each in providers
+        )
+
+    def _end_url(self, ended: str) -> str:
+        """Where the session that a provider keeps ends; ours has ended already."""
+        known = self._configuration.current.security.provider_named(ended)
+        return urls.provider(known.name) + "/end" if known else ""
 
 
 def _same(right: str, given: str) -> bool:
     return hmac.compare_digest(right.encode(), given.encode())
-
-
-def _local(url: str) -> str:
-    """Return a path of this server; anything else would let a link lead a person elsewhere after the login."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "/"
-    if parts.scheme or parts.netloc or not url.startswith("/") or url.startswith(("//", "/\\")) or len(url) > 2000:
-        return "/"
-    return url

@@ -32,6 +32,7 @@ class Session:
     expires_at: datetime
     address: str
     provider: str
+    proved_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,7 @@ def _holds(now: datetime, idle: timedelta) -> tuple[sa.ColumnElement[bool], ...]
 
 
 def _session_from_row(row: sa.Row[Any]) -> Session:
-    return Session(row.id, row.created_at, row.seen_at, row.expires_at, row.address, row.provider)
+    return Session(row.id, row.created_at, row.seen_at, row.expires_at, row.address, row.provider, row.proved_at)
 
 
 def _digest(name: str) -> str:

@@ -503,6 +503,8 @@ session = sa.Table(
     sa.Column("address", PlainText, nullable=False),
     # The OpenID provider that spoke for the person; empty where a password did.
     sa.Column("provider", PlainText, nullable=False),
+    # When the person last proved who they are; null where a provider does not say.
+    sa.Column("proved_at", UtcDateTime),
     sa.Column("revoked_at", UtcDateTime),
 )
 

@@ -139,7 +139,14 @@ class Users:
         return self._db.execute(query).first() is not None
 
     def open_session(
-        self, session_id: str, user_id: str, expires_at: datetime, address: str, provider: str = ""
+        self,
+        session_id: str,
+        user_id: str,
+        expires_at: datetime,
+        address: str,
+        *,
+        provider: str = "",
+        proved_at: datetime | None = None,
     ) -> None:
         """Store a new session under the digest of its secret."""
         self._db.execute(
@@ -151,6 +158,7 @@ class Users:
                 expires_at=expires_at,
                 address=address,
                 provider=provider,
+                proved_at=proved_at,
             )
         )
 

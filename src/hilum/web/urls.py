@@ -7,18 +7,26 @@ from urllib.parse import quote, urlencode
 LOGIN = "/auth/login"
 LOGOUT = "/auth/logout"
 PASSWORD = "/auth/password"  # noqa: S105 - a path
+SESSIONS = "/auth/sessions"
 WORKLIST = "/"
 WORKLIST_ROWS = "/worklist/rows"
 EXCEPTIONS = "/exceptions"
 BREAK_GLASS = "/access/break-glass"
 ACCESS_REVIEWS = "/access/reviews"
 LAUNCH = "/viewer/launch"
+VIEWER = "/viewer/"
+VIEWER_CONFIG = "/viewer/app-config.js"
 
 
 def with_query(path: str, **parameters: str) -> str:
     """`path` with those parameters that are not empty."""
     query = urlencode({name: value for name, value in parameters.items() if value})
     return f"{path}?{query}" if query else path
+
+
+def provider(name: str) -> str:
+    """Where signing in at an OpenID provider begins."""
+    return f"/auth/oidc/{quote(name, safe='')}"
 
 
 def order(order_id: str) -> str:
@@ -28,6 +36,11 @@ def order(order_id: str) -> str:
 def study(study_instance_uid: str) -> str:
     """A study without an order."""
     return f"/studies/{quote(study_instance_uid, safe='')}"
+
+
+def ohif(*study_instance_uids: str) -> str:
+    """Studies in OHIF."""
+    return with_query(VIEWER + "viewer", StudyInstanceUIDs=",".join(study_instance_uids))
 
 
 def chain(href: str) -> str:

@@ -28,10 +28,11 @@ class AddUser:
 
 @dataclass(frozen=True, slots=True)
 class SetPassword:
-    """A new password of an account, hashed."""
+    """A new password of an account, hashed; one for a single sign-in `must_change`."""
 
     name: str
     password_hash: str
+    must_change: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,12 @@ class IssueToken:
 
     subject: str
     role: Role
+
+
+def note_key_rotation(uow: UnitOfWork, name: str, actor: Actor) -> None:
+    """Audit that a key is replaced; its row carries the key before."""
+    permit(uow, actor, Action.MANAGE_USERS)
+    uow.audit(actor, "rotate-key", reason=name)
 
 
 def issue_token(uow: UnitOfWork, command: IssueToken, actor: Actor) -> None:
@@ -146,7 +153,11 @@ def set_password(uow: UnitOfWork, command: SetPassword, actor: Actor) -> None:
         uow.audit(actor, "change-password")
     user = _user(uow, command.name)
     uow.users.update(
-        command.name, password_hash=command.password_hash, must_change_password=False, failures=0, last_failure_at=None
+        command.name,
+        password_hash=command.password_hash,
+        must_change_password=command.must_change,
+        failures=0,
+        last_failure_at=None,
     )
     uow.users.revoke_sessions(user.id)
     forget_failures(uow, command.name)
@@ -160,7 +171,7 @@ def sign_in(uow: UnitOfWork, command: OpenSession, actor: Actor) -> None:
     forget_failures(uow, command.name, command.address)
     if command.replaces:
         uow.users.revoke_session(command.replaces)
-    uow.users.open_session(command.session_id, user.id, command.expires_at, command.address)
+    uow.users.open_session(command.session_id, user.id, command.expires_at, command.address, proved_at=uow.now)
 
 
 def proved_again(uow: UnitOfWork, command: None, actor: Actor) -> None:

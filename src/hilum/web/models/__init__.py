@@ -27,7 +27,14 @@ from hilum.web.models.order import (
     Saved,
     Section,
 )
-from hilum.web.models.signing_in import ErrorPage, LoginPage, PasswordPage
+from hilum.web.models.signing_in import (
+    ErrorPage,
+    LoginPage,
+    PasswordPage,
+    ProviderButton,
+    SessionRow,
+    SessionsPage,
+)
 from hilum.web.models.worklist import (
     Images,
     ImagesState,
@@ -69,6 +76,7 @@ __all__ = [
     "Patient",
     "Prior",
     "Priority",
+    "ProviderButton",
     "ReportMark",
     "ReportPanel",
     "ReportState",
@@ -78,6 +86,8 @@ __all__ = [
     "ReviewsPage",
     "Saved",
     "Section",
+    "SessionRow",
+    "SessionsPage",
     "StatusCount",
     "Theme",
     "Tone",

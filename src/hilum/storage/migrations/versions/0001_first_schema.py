@@ -433,6 +433,7 @@ def upgrade() -> None:
         sa.Column("expires_at", UtcDateTime(timezone=True), nullable=False),
         sa.Column("address", PlainText(), nullable=False),
         sa.Column("provider", PlainText(), nullable=False),
+        sa.Column("proved_at", UtcDateTime(timezone=True), nullable=True),
         sa.Column("revoked_at", UtcDateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(["user_id"], ["user_account.id"], name=op.f("fk_session_user_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_session")),
