@@ -113,6 +113,10 @@ MEANINGS: dict[str, Meaning] = {
     "sign-in": Meaning(USER_AUTHENTICATION, "E", "", "signed in", LOGIN),
     "sign-out": Meaning(USER_AUTHENTICATION, "E", "", "signed out", LOGOUT),
     "change-password": Meaning(SECURITY_ALERT, "U", "update", "changed a password", USER_ATTRIBUTES),
+    "associate": Meaning(USER_AUTHENTICATION, "E", "", "named a user on an association", LOGIN),
+    "introspect-token": Meaning(USER_AUTHENTICATION, "E", "", "asked about a token"),
+    "revoke-token": Meaning(SECURITY_ALERT, "E", "", "took a token back", USER_ATTRIBUTES),
+    "rotate-key": Meaning(SECURITY_ALERT, "U", "update", "replaced a key", SECURITY_CONFIGURATION),
     "issue-token": Meaning(SECURITY_ALERT, "E", "", "was given a token", USER_ATTRIBUTES),
 }
 OTHER = Meaning(ACTIVITY, "E", "", "did something else")
