@@ -43,7 +43,8 @@ def audit_export(context: typer.Context, home: HomeOption = None) -> None:
         application.store.run(record_read, Read(Action.READ_AUDIT), operator())
         with application.store.read() as db:
             for row in audit_rows(db):
-                line = {**row, "mac": bytes(row["mac"]).hex()}
+                # The names of columns are a kind of text that orjson does not know.
+                line = {str(name): value for name, value in row.items()} | {"mac": bytes(row["mac"]).hex()}
                 sys.stdout.buffer.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
     finally:
         application.close()
