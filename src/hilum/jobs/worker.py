@@ -10,6 +10,7 @@ from hilum.delivery.check import check_delivery
 from hilum.delivery.lanes import Lanes
 from hilum.delivery.ports import Encoder, Sender
 from hilum.delivery.router import Router
+from hilum.jobs.audit_feed import AuditFeed
 from hilum.jobs.gauges import lane_gauges
 from hilum.jobs.runner import Runner
 from hilum.jobs.sealer import Sealer
@@ -40,7 +41,7 @@ class Worker:
         self._jobs = Runner(store, [study_complete(store, configuration), lane_gauges(store, configuration)])
         # By itself and last to stop: what the others do at their end is still sealed.
         sealer = Sealer(store, lambda: keyring.audit, configuration.current.paths.seals / "latest.json")
-        self._sealing = Runner(store, [sealer.job()])
+        self._sealing = Runner(store, [sealer.job(), AuditFeed(store, configuration).job()])
 
     @property
     def alive(self) -> bool:

@@ -13,6 +13,7 @@ from hilum.settings.load import Settings, home_directory
 from hilum.settings.paths import HomePaths
 from hilum.settings.sections import (
     ArchiveSettings,
+    AuditSettings,
     DatabaseSettings,
     Destination,
     DicomPeer,
@@ -33,6 +34,7 @@ from hilum.settings.starter import starter_file
 
 __all__ = [
     "ArchiveSettings",
+    "AuditSettings",
     "Configuration",
     "DatabaseSettings",
     "Destination",

@@ -104,6 +104,19 @@ def _web_root(text: str) -> str:
     return text.rstrip("/")
 
 
+def _collector_address(text: str) -> str:
+    if not text:
+        return text
+    parts = urlsplit(text)
+    if parts.scheme not in ("tls", "tcp", "udp") or not parts.hostname or parts.path or parts.query or parts.username:
+        raise ValueError("is not of the form tls://HOST:PORT")
+    host_and_port(parts.netloc)
+    # What a message says of a patient must not be read on the way (RFC 5425, BCP 195).
+    if parts.scheme != "tls" and parts.hostname not in LOOPBACK:
+        raise ValueError("is plain; only tls:// leaves this machine")
+    return text
+
+
 def check_address(kind: str, address: str) -> None:
     """Raise ValueError, in words that follow the name of the setting, unless the address suits the kind."""
     parts = urlsplit(address)
@@ -141,6 +154,7 @@ AeTitle = Annotated[str, AfterValidator(_ae_title)]
 Hl7Charset = Annotated[str, AfterValidator(_hl7_charset)]
 Application = Annotated[str, AfterValidator(_application)]
 PeerCertificateName = Annotated[str, AfterValidator(_certificate_name)]
+CollectorAddress = Annotated[str, AfterValidator(_collector_address)]
 MllpAddress = Annotated[str, AfterValidator(_mllp_address)]
 WebRoot = Annotated[str, AfterValidator(_web_root)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]

@@ -20,6 +20,7 @@ from hilum.settings.identity import SecuritySettings
 from hilum.settings.paths import HomePaths
 from hilum.settings.sections import (
     ArchiveSettings,
+    AuditSettings,
     DatabaseSettings,
     Destination,
     DicomSettings,
@@ -63,6 +64,7 @@ class Settings(BaseSettings):
     study: StudySettings = StudySettings()
     priors: PriorsSettings = PriorsSettings()
     security: SecuritySettings = SecuritySettings()
+    audit: AuditSettings = AuditSettings()
     log: LogSettings = LogSettings()
     destination: tuple[Destination, ...] = ()
     route: tuple[Route, ...] = ()

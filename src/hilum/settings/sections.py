@@ -16,6 +16,7 @@ from hilum.settings.addresses import (
     Application,
     Authority,
     BindAddress,
+    CollectorAddress,
     Hl7Charset,
     HostPort,
     MllpAddress,
@@ -304,6 +305,27 @@ class PriorsSettings(Section):
     """Which earlier examinations are named at ordering and at reading."""
 
     look_back_years: int = Field(default=5, ge=1, le=100, description="How far back a prior is relevant.")
+
+
+class AuditSettings(Section):
+    """Where the audit trail is sent besides being kept: a collector of DICOM audit messages (PS3.15 A.5)."""
+
+    syslog: CollectorAddress = Field(
+        default="",
+        description="`tls://HOST:PORT` of a syslog collector, or `tcp://…` and `udp://…` on this machine; empty: none.",
+    )
+    ca: str = Field(default="", description="Authorities that sign its certificate, PEM; empty for the system's.")
+    cert: str = Field(default="", description="Certificate to show it, PEM; empty for none.")
+    key: str = Field(default="", description="Private key of that certificate, PEM.")
+    source: str = Field(
+        default="", max_length=64, description="Name under which this Hilum reports; empty for `hilum@` and the host's."
+    )
+
+    @model_validator(mode="after")
+    def _pairs(self) -> Self:
+        if bool(self.cert) != bool(self.key):
+            raise ValueError("cert and key belong together")
+        return self
 
 
 class LogSettings(Section):

@@ -171,15 +171,16 @@ def names_of(connection: sa.Connection, records: Sequence[AuditRecord]) -> dict[
     numbers = sa.select(_identifier).where(_identifier.c.patient_id.in_(patients)).order_by(_identifier.c.id.desc())
     # The first identifier of each wins, since it is read last.
     persons = {row.patient_id: (row.value, row.authority) for row in connection.execute(numbers)}
-    query = sa.select(_order.c.id, _order.c.accession_number).where(_order.c.id.in_(orders))
-    accessions = {row.id: row.accession_number for row in connection.execute(query)}
+    columns = (_order.c.id, _order.c.accession_number, _order.c.study_instance_uid)
+    query = sa.select(*columns).where(_order.c.id.in_(orders))
+    ordered = {row.id: (row.accession_number, row.study_instance_uid) for row in connection.execute(query)}
     uids = sa.select(_study.c.id, _study.c.study_instance_uid).where(_study.c.id.in_(studies))
     images = {row.id: row.study_instance_uid for row in connection.execute(uids)}
     return {
         record.id: SubjectNames(
             *persons.get(record.patient_id or "", ("", "")),
-            accessions.get(record.order_id or "", ""),
-            images.get(record.study_id or "", ""),
+            (of_order := ordered.get(record.order_id or "", ("", "")))[0],
+            images.get(record.study_id or "", of_order[1]),
         )
         for record in records
     }
