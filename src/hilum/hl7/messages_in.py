@@ -126,10 +126,11 @@ def _change_of_visit(incoming: Incoming) -> Prepared:
 
     def apply(uow: UnitOfWork, message_id: str, actor: Actor) -> Applied:
         patient = find_patient(uow, identifiers)
-        if patient is not None:
-            permit(uow, actor, Action.REGISTER_PATIENT, patient_id=patient.id, message_id=message_id)
-            note_visit(uow, patient.id, visit, at)
-        return Applied(patient, patient_id=patient.id if patient else None)
+        patient_id = patient.id if patient else None
+        permit(uow, actor, Action.REGISTER_PATIENT, patient_id=patient_id, message_id=message_id)
+        if patient_id is not None:
+            note_visit(uow, patient_id, visit, at)
+        return Applied(patient, patient_id=patient_id)
 
     return Prepared(apply)
 

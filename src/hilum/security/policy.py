@@ -133,7 +133,8 @@ SEES_UNMATCHED = frozenset({Role.ADMIN, Role.RADIOLOGIST, Role.TECHNOLOGIST, Rol
 
 
 # What is about the house and not about a patient's care has no limit on patients: the audit trail, accounts, and the
-# access that is given, taken and reviewed.
+# access that is given, taken and reviewed. Nor has storing images: it shows nothing, and they are matched by what they
+# say, whoever brings them.
 WITHOUT_LIMITS = frozenset(
     {
         A.READ_AUDIT,
@@ -143,6 +144,7 @@ WITHOUT_LIMITS = frozenset(
         A.READ_ACCESS_REVIEWS,
         A.REVIEW_ACCESS,
         A.READ_METRICS,
+        A.STORE_IMAGES,
         A.ECHO,
     }
 )

@@ -120,13 +120,17 @@ class ExceptionPages:
 
     def dismiss(self, request: Request, form: Form) -> Response:
         """Set an entry aside, with a reason."""
+        actor: Actor = request.state.actor
+        require(actor, Action.RESOLVE_EXCEPTION)
         command = DismissException(request.path_params["item_id"], form.get("reason", "")[:MAXIMUM_REASON])
-        self.pages.store.run(dismiss_exception, command, request.state.actor)
+        self.pages.store.run(dismiss_exception, command, actor)
         return see_other(urls.with_query(urls.EXCEPTIONS, done="dismissed"))
 
     def replay(self, request: Request, form: Form) -> Response:
         """Send a dead letter again, and let its lane go on."""
-        self.pages.store.run(replay_queue, QueueTarget(request.path_params["item_id"]), request.state.actor)
+        actor: Actor = request.state.actor
+        require(actor, Action.OPERATE_QUEUE)
+        self.pages.store.run(replay_queue, QueueTarget(request.path_params["item_id"]), actor)
         return see_other(urls.with_query(urls.EXCEPTIONS, kind=form.get("kind", ""), done="replayed"))
 
     def _rows(
