@@ -6,11 +6,11 @@ over them on the way out.
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 from hilum.archive.metadata import Header, Metadata
-from hilum.archive.walk import Attributes
+from hilum.archive.walk import Attributes, PixelData
 from hilum.core.text import fold
 from hilum.workflow.matching import PatientOnImages
 
@@ -28,6 +28,7 @@ SERIES_ATTRIBUTES = (
     "00200052", "00200060", "00400244", "00400245", "00400253", "00400254", "00400275", "00080201",
 )  # fmt: skip
 _LARGEST = (1 << 31) - 1
+_OF_PIXELS = tuple(field.name for field in fields(PixelData))
 
 
 def patient_on_images(header: Header, issuer: str) -> PatientOnImages:
@@ -98,7 +99,7 @@ def instance_columns(metadata: Metadata, digest: str, peer: str) -> dict[str, An
         "columns": _storable(header.columns),
         "frames": max(1, _storable(header.number_of_frames) or 1),
         "digest": digest,
-        "pixels": None if metadata.pixels is None else asdict(metadata.pixels),
+        "pixels": None if (pixels := metadata.pixels) is None else {key: getattr(pixels, key) for key in _OF_PIXELS},
         "header": metadata.json(),
         "peer": peer,
     }

@@ -46,9 +46,10 @@ def _may_be_wrong_entry() -> sa.ColumnElement[bool]:
     return sa.or_(of_series, of_order, unrelated)
 
 
+# Written out, since a list in a statement is expanded anew at each run.
 _is_late = sa.or_(
     sa.func.coalesce(_order.c.withdrawn, sa.false()),
-    sa.func.coalesce(_report.c.status, "").in_(sorted(status.value for status in AUTHORITATIVE)),
+    *(sa.func.coalesce(_report.c.status, "") == status.value for status in sorted(AUTHORITATIVE)),
 )
 _LOCK = sa.select(_study.c.id).where(_is_named).with_for_update(key_share=True)
 _PLACE: sa.Select[Any] = (
