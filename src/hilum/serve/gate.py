@@ -173,6 +173,8 @@ class Gate:
         state["identified"] = identified
         state["actor"] = identified.actor if identified else None
         state["address"] = address
+        state["provider"] = identified.provider if identified else ""
+        state["proved_at"] = identified.proved_at if identified else None
         state["csrf_token"] = self._authenticator.csrf_token(identified.session_id) if identified else ""
         if identified is None and not _is_open(path):
             await _ask_who(scope, receive, send)

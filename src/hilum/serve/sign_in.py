@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from hilum.core.actor import Actor, Door
-from hilum.core.errors import Forbidden, InvalidInput, NotAuthenticated
+from hilum.core.errors import InvalidInput, NotAuthenticated
 from hilum.security.live_keys import Keys
 from hilum.security.passwords import check_password, hash_password
 from hilum.serve.browser import BrowserSessions, local_path
@@ -103,7 +103,7 @@ class SignIn:
                 raise InvalidInput("The two passwords differ.")
             check_password(new, user_name=identified.actor.name)
             user = await run_in_threadpool(self._current, identified, str(form.get("current_password", ""))[:1024])
-        except (InvalidInput, Forbidden) as error:
+        except InvalidInput as error:
             return self._password_page(request, error.message)
         hashed = await run_in_threadpool(hash_password, new)
         await asyncio.wrap_future(self._store.submit(set_password, SetPassword(user.name, hashed), identified.actor))

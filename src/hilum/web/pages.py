@@ -21,6 +21,7 @@ from hilum.storage.exception_list import open_exception_count
 from hilum.storage.store import Store
 from hilum.web.headers import PAGE_HEADERS
 from hilum.web.models import Active, Frame, Notice, Theme
+from hilum.web.proof import proof_wanted
 from hilum.web.view import View
 
 Form = Mapping[str, str]
@@ -65,6 +66,8 @@ class Pages:
             else 0,
             may_reconcile=reconciles,
             notice=NOTICES.get(request.query_params.get("done", "")),
+            proof=proof_wanted(request, self.configuration.current),
+            provider=request.state.provider,
             may_break_glass=may(actor, Action.BREAK_GLASS),
             may_see_reviews=may(actor, Action.READ_ACCESS_REVIEWS),
             open_reviews=open_review_count(connection) if may(actor, Action.READ_ACCESS_REVIEWS) else 0,

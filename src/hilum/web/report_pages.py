@@ -20,6 +20,7 @@ from hilum.web import urls
 from hilum.web.models import DraftConflict, EditorPage, Saved
 from hilum.web.order_pages import NOT_HERE
 from hilum.web.pages import Form, Pages, may, posting, see_other
+from hilum.web.proof import prove
 from hilum.web.reports import MAXIMUM_CHARACTERS, draft_model, draft_sections, last_with_text
 from hilum.web.subject import TRUST_RANK, Subject, chain_of, images_model, priors_of, subject_of_order
 from hilum.workflow.reporting import DiscardDraft, DraftReport, SignReport, discard_draft, draft_report, sign_report
@@ -138,6 +139,7 @@ class ReportPages:
             if base is None or not impression.strip():
                 raise InvalidInput("The addendum has no text.", field="section.addendum")
             findings, impression = with_addendum(base, impression)
+        prove(request, form, self.pages.configuration.current, self.pages.store)
         command = SignReport(
             order.id, status, findings, impression, report.revision, Source(STANDARD, actor.name), reason
         )
@@ -161,6 +163,7 @@ class ReportPages:
             report, order = self._report(request, connection)
         if report.draft is not None:
             raise Conflict("Someone is writing on this report: sign or discard that draft first.")
+        prove(request, form, self.pages.configuration.current, self.pages.store)
         command = SignReport(
             order.id,
             ReportStatus.RETRACTED,

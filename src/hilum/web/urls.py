@@ -29,6 +29,11 @@ def provider(name: str) -> str:
     return f"/auth/oidc/{quote(name, safe='')}"
 
 
+def sign_in_again(name: str, then: str) -> str:
+    """Where someone proves anew to their provider who they are, and comes back to a page."""
+    return with_query(provider(name), again="1", next=then)
+
+
 def order(order_id: str) -> str:
     return f"/orders/{quote(order_id, safe='')}"
 

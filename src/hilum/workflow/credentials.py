@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from hilum.core.actor import Actor, ActorKind, Door, Role
-from hilum.core.errors import Forbidden, NotAuthenticated
+from hilum.core.errors import Forbidden, InvalidInput, NotAuthenticated
 from hilum.security.live_keys import Keys
 from hilum.security.passwords import MANY_FAILURES, locked_until, verify_password
 from hilum.security.tokens import Claims, TokenVerifier
@@ -77,18 +77,18 @@ def shut_until(failures: Failures) -> datetime | None:
 
 
 def confirm_password(store: Store, actor: Actor, password: str) -> None:
-    """Let someone who is signed in prove again who they are; Forbidden in words for the page when they do not."""
+    """Let someone who is signed in prove again who they are; InvalidInput says in words why they did not."""
     with store.read() as db:
         user = find_user(db, actor.name)
     if user is None or not actor.is_person:
         raise Forbidden("This needs a named person.")
     if not user.password_hash:
-        raise Forbidden("Signing asks for a password, and this account has none here; an administrator can set one.")
+        raise InvalidInput("This asks for a password, and your account has none here.", field="password")
     checked = check_credentials(store, actor.name, password, actor.door, actor.address)
     if checked.wait_seconds:
-        raise Forbidden(f"Too many tries. Wait {checked.wait_seconds} seconds, then try again.")
+        raise InvalidInput(f"Too many tries. Wait {checked.wait_seconds} seconds, then try again.", field="password")
     if checked.user is None:
-        raise Forbidden("The password is wrong.")
+        raise InvalidInput("The password is wrong.", field="password")
     store.run(proved_again, None, actor)
 
 

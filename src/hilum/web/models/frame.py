@@ -35,6 +35,9 @@ class Frame:
     open_exceptions: int = 0
     may_reconcile: bool = False
     notice: Notice | None = None
+    # What signing asks for again: nothing, the password, or a fresh sign-in at `provider`.
+    proof: Literal["", "password", "sign-in"] = ""
+    provider: str = ""
     may_break_glass: bool = False
     may_see_reviews: bool = False
     open_reviews: int = 0

@@ -195,6 +195,8 @@ function openSign(state) {
 async function confirmSign() {
   const button = signDialog.querySelector("[data-sign-confirm]");
   if (button.disabled || !signDialog.querySelector("form").reportValidity()) return;
+  const password = signDialog.querySelector("[data-password]");
+  if (password && !password.value) return password.focus();
   button.disabled = true;
   const ready = (await save()) && !isDirty();
   if (ready) {
@@ -213,6 +215,11 @@ for (const button of form.querySelectorAll("[data-sign]")) {
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   openSign("final");
+});
+signDialog.querySelector("[data-password]")?.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter") return;
+  event.preventDefault();
+  confirmSign();
 });
 signDialog.addEventListener("submit", (event) => {
   if (event.submitter?.value !== "sign") return;
