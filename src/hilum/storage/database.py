@@ -1,4 +1,4 @@
-"""Opening a database: SQLite (WAL, synced at every commit) or PostgreSQL, and bringing its schema up to date."""
+"""Opening a database: SQLite (WAL, synced by `Committer`) or PostgreSQL, and bringing its schema up to date."""
 
 from __future__ import annotations
 
