@@ -9,15 +9,19 @@ from ssl import SSLContext
 
 from hilum.archive.ingest import Ingest
 from hilum.archive.recovery import recover
+from hilum.archive.render_pool import RenderPool
 from hilum.core.actor import Door
 from hilum.dicom.acceptance import Acceptance
 from hilum.dicom.callers import caller_of
 from hilum.dicom.counted import counted
 from hilum.dicom.dimse.dispatch import AssociationContext, Request, Response, Service
 from hilum.dicom.dimse.echo import VERIFICATION_SOP_CLASS, echo
+from hilum.dicom.dimse.get import ImageGet
 from hilum.dicom.dimse.messages import CommandField
+from hilum.dicom.dimse.move import ImageMove
 from hilum.dicom.dimse.mpps import PerformedSteps
 from hilum.dicom.dimse.query import ImageQuery
+from hilum.dicom.dimse.retrieve import Outgoing
 from hilum.dicom.dimse.server import DicomServer
 from hilum.dicom.dimse.status import ServiceClass
 from hilum.dicom.dimse.storage import Storage
@@ -54,12 +58,16 @@ class DicomDoor:
         self._ingest = ingest
         settings = configuration.current.dicom
         reads = reads or ReadLog(store)
+        self._pool = RenderPool()
+        outgoing = Outgoing(ingest.blobs, self._pool)
         services = (
             Service("echo", ServiceClass.VERIFICATION, _VERIFICATION, {CommandField.C_ECHO_RQ: self._echo}),
             Worklist(store, configuration, reads).service(),
             PerformedSteps(store, configuration).service(),
             Storage(ingest, configuration).service(settings.max_instance_bytes),
             ImageQuery(store, configuration, reads).service(),
+            ImageGet(store, configuration, reads, outgoing).service(),
+            ImageMove(store, configuration, reads, outgoing).service(),
         )
         refusals = ConnectionLog(store)
         policy = Acceptance(
@@ -94,6 +102,7 @@ class DicomDoor:
     def drain(self, timeout: float = DRAIN_SECONDS) -> None:
         """Take no more associations, let those there are finish their message."""
         self.server.drain(timeout)
+        self._pool.close()
 
     def _echo(self, context: AssociationContext, request: Request) -> Response:
         require(caller_of(context, self._configuration.refresh()).actor, Action.ECHO)

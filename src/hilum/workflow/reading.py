@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hilum.core.actor import Actor, Role
+from hilum.core.errors import Forbidden
 from hilum.core.event import EventName
 from hilum.security.guard import permit
 from hilum.security.policy import Action
@@ -65,3 +66,30 @@ def open_images(uow: UnitOfWork, command: OpenImages, actor: Actor) -> None:
             standard=command.source.standard,
             peer=command.source.peer,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class MoveImages:
+    """Someone has the images of a study sent to another application entity."""
+
+    images: OpenImages
+    destination: str
+
+
+def move_images(uow: UnitOfWork, command: MoveImages, actor: Actor) -> None:
+    """Audit that images are opened and where they are sent to."""
+    images = command.images
+    open_images(uow, images, actor)
+    uow.audit(
+        actor,
+        "send-images",
+        reason=f"to {command.destination}",
+        patient_id=images.patient_id,
+        order_id=images.order_id,
+        study_id=images.study_id,
+    )
+
+
+def refuse_move(uow: UnitOfWork, command: object, actor: Actor) -> None:
+    """Refuse, audited, to move images for a caller that is no configured peer: whoever it is chose its own name."""
+    raise Forbidden("Only a configured application entity may move images.")

@@ -46,7 +46,8 @@ class Storage:
 
     def service(self, maximum: int) -> Service:
         """Return the service to be offered; `maximum` is the largest instance in bytes."""
-        offer = Offer(storage_sop_class(), first_of(STORED_TRANSFER_SYNTAXES))
+        # A requestor in the SCP role takes images itself: the sub-operations of its C-GET.
+        offer = Offer(storage_sop_class(), first_of(STORED_TRANSFER_SYNTAXES), requestor_may_be_scp=True)
         return Service("storage", ServiceClass.STORAGE, offer, {CommandField.C_STORE_RQ: self.store}, maximum)
 
     def store(self, context: AssociationContext, request: Request) -> Response:

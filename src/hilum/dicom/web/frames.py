@@ -16,12 +16,12 @@ from hilum.archive.landing import read_dataset
 from hilum.archive.part10 import DEFLATED_LITTLE, EXPLICIT_LITTLE, inflated, is_big_endian
 from hilum.archive.retrieve import location_of_row
 from hilum.core.errors import InvalidInput, NotFound
+from hilum.dicom.uncompressed import decoded_frame
 from hilum.dicom.web.door import STEADY, Door, cached, etag_of, not_modified, unchanged
 from hilum.dicom.web.multipart import CHUNK
 from hilum.dicom.web.negotiation import FRAME_TYPES, OCTETS, MediaRange, accepted
 from hilum.dicom.web.problems import NotAcceptable
 from hilum.dicom.web.streams import Content, asked_range, multipart_response
-from hilum.dicom.web.transcode import decoded_frame
 from hilum.storage.retrieval import StoredInstance, headers_of
 
 MAX_FRAME_LIST = 10_000
