@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +15,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, _config, evt
 
 from fixtures.dicom_files import ct_image, packaged, part10_bytes
+from hilum.archive.part10 import file_prefix
 from hilum.core.actor import Actor, ActorKind, Door, Role
 from hilum.workflow.source import Source
 
@@ -71,6 +71,11 @@ def keep(opened: Department, *images: FileDataset | bytes) -> None:
         opened.door._ingest.store_file(content, source=Source("DICOM C-STORE", "CT01"), actor=MODALITY)
 
 
+def read_dataset(content: bytes, transfer_syntax: str) -> FileDataset:
+    """A data set as it came over an association."""
+    return pydicom.dcmread(io.BytesIO(file_prefix("1.2", "1.2", transfer_syntax) + content))
+
+
 def stored_bytes(content: bytes) -> bytes:
     """The data set of a Part 10 file, byte for byte."""
     file = io.BytesIO(content)
@@ -87,7 +92,6 @@ class Received:
     instances: list[tuple[str, str, bytes]] = field(default_factory=list)
     originators: list[tuple[str | None, int | None]] = field(default_factory=list)
     associations: int = 0
-    came: threading.Event = field(default_factory=threading.Event)
 
     @property
     def uids(self) -> list[str]:
@@ -99,7 +103,12 @@ Answer = Callable[[int], int]
 
 @contextlib.contextmanager
 def destination(
-    sop_classes: Sequence[str], syntaxes: Sequence[str] = LITTLE, answer: Answer = lambda number: 0, title: str = "WS1"
+    sop_classes: Sequence[str],
+    syntaxes: Sequence[str] = LITTLE,
+    answer: Answer = lambda number: 0,
+    *,
+    port: int = 0,
+    abort_at: int = 0,
 ) -> Iterator[Received]:
     """A C-STORE SCP that accepts these; `answer` gives the status of the n-th image, from 1."""
     received = Received()
@@ -110,17 +119,18 @@ def destination(
             (str(request.AffectedSOPInstanceUID), str(event.context.transfer_syntax), request.DataSet.getvalue())
         )
         received.originators.append((request.MoveOriginatorApplicationEntityTitle, request.MoveOriginatorMessageID))
-        received.came.set()
+        if len(received.instances) == abort_at:
+            event.assoc.abort()
         return answer(len(received.instances))
 
     def on_accepted(event: evt.Event) -> None:
         received.associations += 1
 
-    acceptor = AE(ae_title=title)
+    acceptor = AE(ae_title="WS1")
     for sop_class in sop_classes:
         acceptor.add_supported_context(sop_class, list(syntaxes))
     handlers = [(evt.EVT_C_STORE, on_store), (evt.EVT_ACCEPTED, on_accepted)]
-    server = acceptor.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+    server = acceptor.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
     received.port = server.socket.getsockname()[1]
     try:
         yield received

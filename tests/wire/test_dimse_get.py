@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from image_peers import (
     counts,
     every_syntax,
     keep,
+    read_dataset,
     stored_bytes,
     unreadable,
 )
@@ -30,7 +30,6 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, build_role, evt
 
 from fixtures.dicom_files import CT_IMAGE_STORAGE, ct_image, part10_bytes
-from hilum.archive.part10 import file_prefix
 from hilum.core.actor import Actor
 from hilum.storage import tables
 from hilum.storage.unit_of_work import UnitOfWork
@@ -144,13 +143,9 @@ def test_a_peer_that_reads_one_uncompressed_syntax_gets_the_same_pixels_in_it(
     for name, image in images.items():
         content, used = by_uid[str(image.SOPInstanceUID)]
         assert used == syntax
-        read = pydicom.dcmread(_file(content, syntax), force=True)
+        read = read_dataset(content, syntax)
         assert np.array_equal(read.pixel_array, image.pixel_array), name
         assert (read.PatientID, read.PatientName) == ("P1", "Doe^Jane")
-
-
-def _file(content: bytes, syntax: str) -> Any:
-    return io.BytesIO(file_prefix("1.2", "1.2", syntax) + content)
 
 
 def test_what_can_be_sent_in_no_accepted_syntax_counts_as_failed_and_is_listed(
@@ -229,7 +224,7 @@ def test_each_level_of_both_models_selects_what_it_names(
 def test_what_is_kept_beside_is_never_sent_as_the_image(archive: Department) -> None:
     got, _, _, _ = get(archive.port, asked(StudyInstanceUID=BESIDE), wishes=[(CT_IMAGE_STORAGE, LITTLE)])
     ((_, syntax, content),) = got
-    assert any(pydicom.dcmread(_file(content, syntax)).PixelData)
+    assert any(read_dataset(content, syntax).PixelData)
 
 
 @pytest.mark.parametrize(
