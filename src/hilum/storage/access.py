@@ -191,8 +191,8 @@ class Access:
         return True
 
     def set_team(self, patient_id: str, visit_number: str, team: Iterable[Identifier], until: datetime | None) -> None:
-        """Replace who attends a patient in a visit."""
-        self._db.execute(_team.delete().where(_team.c.patient_id == patient_id, _team.c.visit_number == visit_number))
+        """Replace who attends a person in a visit, whoever was merged into whom."""
+        self._db.execute(_team.delete().where(self._of_person(patient_id), _team.c.visit_number == visit_number))
         rows = [
             {
                 "patient_id": patient_id,
@@ -207,11 +207,17 @@ class Access:
             self._db.execute(_team.insert(), rows)
 
     def end_visit(self, patient_id: str, visit_number: str, at: datetime) -> None:
-        """Let the care team of a visit, or of all where none is named, see the patient no longer than this."""
-        where = [_team.c.patient_id == patient_id, sa.or_(_team.c.until.is_(None), _team.c.until > at)]
+        """Let the care team of a visit, or of all where none is named, see the person no longer than this."""
+        where = [self._of_person(patient_id), sa.or_(_team.c.until.is_(None), _team.c.until > at)]
         if visit_number:
             where.append(_team.c.visit_number == visit_number)
         self._db.execute(_team.update().where(*where).values(until=at))
+
+    @staticmethod
+    def _of_person(patient_id: str) -> sa.ColumnElement[bool]:
+        own, member = _patient.alias(), _patient.alias()
+        survivor = sa.select(own.c.survivor_id).where(own.c.id == patient_id).scalar_subquery()
+        return _team.c.patient_id.in_(sa.select(member.c.id).where(member.c.survivor_id == survivor))
 
     def grant(
         self,

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from hilum.core.actor import BREAK_THE_GLASS, Actor, Identifier
 from hilum.core.errors import Conflict, Forbidden, InvalidInput, MissingField, NotFound
 from hilum.core.event import EventName
-from hilum.core.patient import Patient
+from hilum.core.patient import Patient, PatientIdentifier
 from hilum.core.scope import Confidentiality, GrantKind
 from hilum.security.guard import permit
 from hilum.security.policy import Action, require
@@ -84,10 +84,17 @@ class ReviewAccess:
     finding: str
 
 
-def note_confidentiality(uow: UnitOfWork, patient_id: str, label: Confidentiality | None, source: Source) -> None:
-    """Keep the label that a message gives a patient; what a person decided stands beside it, and the stricter holds."""
+def note_confidentiality(
+    uow: UnitOfWork, identifiers: tuple[PatientIdentifier, ...], label: Confidentiality | None, source: Source
+) -> None:
+    """Keep the label that a message gives to the record it names; of merged records and of persons the strictest holds.
+
+    So a message about one record never takes back what another one, merged into it, was labelled.
+    """
     if label is not None:
-        uow.access.label(patient_id, MESSAGE, label, source.peer)
+        holders = {holder.id for i in identifiers if (holder := uow.patients.holder(i.key)) is not None}
+        for holder_id in sorted(holders):
+            uow.access.label(holder_id, MESSAGE, label, source.peer)
 
 
 def note_visit(uow: UnitOfWork, patient_id: str, visit: Visit | None, at: datetime | None) -> None:

@@ -76,7 +76,7 @@ def register_patient(uow: UnitOfWork, command: RegisterPatient, actor: Actor) ->
         name = EventName.PATIENT_UPDATED
     permit(uow, actor, Action.REGISTER_PATIENT, patient_id=patient.id, message_id=command.source.message_id)
     if known is None or not _is_stale(known, command):
-        note_confidentiality(uow, patient.id, command.label, command.source)
+        note_confidentiality(uow, command.identifiers, command.label, command.source)
         note_visit(uow, patient.id, command.visit, command.at)
     if patient is not known:
         _emit(uow, name, patient.id, command.source)
