@@ -50,6 +50,25 @@ def audit_export(context: typer.Context, home: HomeOption = None) -> None:
         application.close()
 
 
+@audit.command("report")
+def audit_report(
+    context: typer.Context,
+    patient: Annotated[str, typer.Option("--patient", help="The patient's number: ID or ID^AUTHORITY.")],
+    home: HomeOption = None,
+) -> None:
+    """Print as CSV who did what with a patient's data, under all numbers merged into the patient's."""
+    from hilum.security.access_report import person_named, report_as_csv
+
+    application = open_home(context, home)
+    try:
+        value, _, authority = patient.partition("^")
+        patient_id = person_named(application.store, value, authority)
+        for line in report_as_csv(application.store, patient_id, operator()):
+            sys.stdout.write(line)
+    finally:
+        application.close()
+
+
 def reindex(context: typer.Context, home: HomeOption = None) -> None:
     """Go over the bytes of the whole archive and index what the index lacks."""
     from rich.console import Console

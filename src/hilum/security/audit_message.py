@@ -78,7 +78,8 @@ def audit_xml(record: AuditRecord, names: SubjectNames, source: AuditSource) -> 
     element = _child(root, "AuditSourceIdentification", about)
     _child(element, "AuditSourceTypeCode", {"csd-code": APPLICATION_SERVER})
     _objects(root, record, names)
-    return b'<?xml version="1.0" encoding="UTF-8"?>' + ElementTree.tostring(root, encoding="utf-8")
+    text: str = ElementTree.tostring(root, encoding="unicode")
+    return b'<?xml version="1.0" encoding="UTF-8"?>' + text.encode()
 
 
 def _event(root: ElementTree.Element, record: AuditRecord) -> None:

@@ -115,6 +115,9 @@ HTTP: Mapping[str, Mapping[str, Entry | Mapping[str, Action]]] = {
     "/access/break-glass": {"GET": A.BREAK_GLASS, "POST": A.BREAK_GLASS},
     "/access/reviews": {"GET": A.READ_ACCESS_REVIEWS},
     "/access/reviews/{grant_id}": {"POST": A.REVIEW_ACCESS},
+    "/audit": {"GET": A.READ_AUDIT, "POST": A.READ_AUDIT},
+    "/audit/patient/{patient_id}": {"GET": A.READ_AUDIT},
+    "/audit/patient/{patient_id}/report.csv": {"GET": A.READ_AUDIT},
 }
 
 # Service and command (PS3.7). Storing verifies nothing else: what is stored is matched by its content.

@@ -9,6 +9,7 @@ from hilum.settings import Configuration
 from hilum.storage.store import Store
 from hilum.web.access_pages import AccessPages
 from hilum.web.assets import ROUTE, serve_asset
+from hilum.web.audit_pages import AuditPages
 from hilum.web.exception_pages import ExceptionPages
 from hilum.web.launch import Launch
 from hilum.web.order_pages import OrderPages
@@ -28,5 +29,6 @@ def routes(store: Store, configuration: Configuration, read_log: ReadLog, view: 
         *ReportPages(pages).routes(),
         *ExceptionPages(pages).routes(),
         *AccessPages(pages).routes(),
+        *AuditPages(pages).routes(),
         *Launch(pages).routes(),
     ]

@@ -69,6 +69,7 @@ class Pages:
             proof=proof_wanted(request, self.configuration.current),
             provider=request.state.provider,
             may_break_glass=may(actor, Action.BREAK_GLASS),
+            may_audit=may(actor, Action.READ_AUDIT),
             may_see_reviews=may(actor, Action.READ_ACCESS_REVIEWS),
             open_reviews=open_review_count(connection) if may(actor, Action.READ_ACCESS_REVIEWS) else 0,
         )

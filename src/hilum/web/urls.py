@@ -13,9 +13,8 @@ WORKLIST_ROWS = "/worklist/rows"
 EXCEPTIONS = "/exceptions"
 BREAK_GLASS = "/access/break-glass"
 ACCESS_REVIEWS = "/access/reviews"
+AUDIT = "/audit"
 LAUNCH = "/viewer/launch"
-VIEWER = "/viewer/"
-VIEWER_CONFIG = "/viewer/app-config.js"
 
 
 def with_query(path: str, **parameters: str) -> str:
@@ -43,9 +42,9 @@ def study(study_instance_uid: str) -> str:
     return f"/studies/{quote(study_instance_uid, safe='')}"
 
 
-def ohif(*study_instance_uids: str) -> str:
-    """Studies in OHIF."""
-    return with_query(VIEWER + "viewer", StudyInstanceUIDs=",".join(study_instance_uids))
+
+
+def launch_ohif(accession_number: str) -> str:
 
 
 def chain(href: str) -> str:
@@ -104,3 +103,12 @@ def patient_studies(patient_id: str) -> str:
 def exception_verb(exception_id: str, verb: str) -> str:
     """`verb` is candidates, link, dismiss or replay."""
     return f"{EXCEPTIONS}/{quote(exception_id, safe='')}/{verb}"
+
+
+def access_report(patient_id: str) -> str:
+    """Who opened a patient's record, by Hilum's own key."""
+    return f"{AUDIT}/patient/{quote(patient_id, safe='')}"
+
+
+def access_report_csv(patient_id: str) -> str:
+    return f"{access_report(patient_id)}/report.csv"

@@ -7,6 +7,7 @@ A handler builds one of these inside the actor's scope, so a template cannot sho
 from __future__ import annotations
 
 from hilum.web.models.access import BreakGlassPage, OpenAccess, ReviewRow, ReviewsPage
+from hilum.web.models.audit import AccessReportPage, AuditSearchPage
 from hilum.web.models.chain import Chain, ChainLink, LinkState
 from hilum.web.models.exceptions import Candidate, CandidateList, ExceptionRow, ExceptionsPage
 from hilum.web.models.frame import Active, Frame, Identity, Notice, Patient, Priority, ReportState, Theme, Tone, Trust
@@ -46,7 +47,9 @@ from hilum.web.models.worklist import (
 )
 
 __all__ = [
+    "AccessReportPage",
     "Active",
+    "AuditSearchPage",
     "BreakGlassPage",
     "Candidate",
     "CandidateList",

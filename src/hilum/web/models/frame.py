@@ -7,7 +7,7 @@ from datetime import date, datetime
 from typing import Literal
 
 Theme = Literal["auto", "dark", "light"]
-Active = Literal["", "worklist", "exceptions", "access", "reviews"]
+Active = Literal["", "worklist", "exceptions", "access", "reviews", "audit"]
 Tone = Literal["quiet", "good", "warn", "bad"]
 Trust = Literal["verified", "unverified", "conflict"]
 Priority = Literal["stat", "urgent", "routine"]
@@ -41,6 +41,7 @@ class Frame:
     may_break_glass: bool = False
     may_see_reviews: bool = False
     open_reviews: int = 0
+    may_audit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
