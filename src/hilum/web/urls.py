@@ -15,6 +15,8 @@ BREAK_GLASS = "/access/break-glass"
 ACCESS_REVIEWS = "/access/reviews"
 AUDIT = "/audit"
 LAUNCH = "/viewer/launch"
+VIEWER = "/viewer/"
+VIEWER_CONFIG = "/viewer/app-config.js"
 
 
 def with_query(path: str, **parameters: str) -> str:
@@ -42,9 +44,14 @@ def study(study_instance_uid: str) -> str:
     return f"/studies/{quote(study_instance_uid, safe='')}"
 
 
+def ohif(*study_instance_uids: str) -> str:
+    """Studies in OHIF."""
+    return with_query(VIEWER + "viewer", StudyInstanceUIDs=",".join(study_instance_uids))
 
 
 def launch_ohif(accession_number: str) -> str:
+    """Whatever images an order has, in OHIF."""
+    return with_query(LAUNCH, requestType="STUDY", accessionNumber=accession_number, viewer="ohif")
 
 
 def chain(href: str) -> str:
