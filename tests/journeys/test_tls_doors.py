@@ -244,6 +244,20 @@ def test_the_refusals_name_no_patient(mutual: Secured) -> None:
     assert not re.search(r"\bDoe\b|\bJane\b|\bT1\b", log)
 
 
+def test_two_hundred_handshakes_that_never_end_keep_nobody_out(server_only: Secured) -> None:
+    ports = (int(server_only.department.http.rpartition(":")[2]), server_only.department.dicom_port)
+    with contextlib.ExitStack() as stack:
+        for port, count in ((ports[0], 200), (ports[1], 200), (server_only.department.hl7_port, 100)):
+            for _ in range(count):
+                slow = socket.create_connection(("127.0.0.1", port), 10, source_address=("127.0.0.66", 0))
+                stack.enter_context(slow).send(b"\x16\x03\x01\x02\x00\x01")
+        assert server_only.get(None).status_code == 200
+        assert succeeded(server_only.dcmtk("echoscu", server_only.server))
+        assert accepted(server_only.send(None))
+    wanted = ("page", "tls-timeout", "unknown", "127.0.0.66")
+    assert wanted not in server_only.refusals(), "a client that went away is no refusal"
+
+
 def test_https_says_that_it_stays_https_and_keeps_cookies_to_it(server_only: Secured) -> None:
     page = server_only.get(None, "/auth/login")
     assert page.headers["strict-transport-security"].startswith("max-age=31536000")
