@@ -13,7 +13,9 @@ from hilum.archive.render_pool import RenderPool
 from hilum.core.actor import Door
 from hilum.dicom.acceptance import Acceptance
 from hilum.dicom.callers import caller_of
+from hilum.dicom.commitment_report import Commitments
 from hilum.dicom.counted import counted
+from hilum.dicom.dimse.commitment import StorageCommitment
 from hilum.dicom.dimse.dispatch import AssociationContext, Request, Response, Service
 from hilum.dicom.dimse.echo import VERIFICATION_SOP_CLASS, echo
 from hilum.dicom.dimse.get import ImageGet
@@ -30,6 +32,7 @@ from hilum.dicom.upper_layer.limits import Limits
 from hilum.dicom.upper_layer.negotiation import Offer
 from hilum.dicom.upper_layer.syntaxes import only
 from hilum.dicom.user_identity import UserIdentities
+from hilum.jobs.runner import Runner
 from hilum.security.audit import ReadLog
 from hilum.security.connections import ConnectionLog
 from hilum.security.live_keys import Keys, LiveKeyring
@@ -60,6 +63,8 @@ class DicomDoor:
         reads = reads or ReadLog(store)
         self._pool = RenderPool()
         outgoing = Outgoing(ingest.blobs, self._pool)
+        commitments = Commitments(store, configuration, ingest.blobs)
+        self._jobs = Runner(store, [commitments.job()])
         services = (
             Service("echo", ServiceClass.VERIFICATION, _VERIFICATION, {CommandField.C_ECHO_RQ: self._echo}),
             Worklist(store, configuration, reads).service(),
@@ -68,6 +73,7 @@ class DicomDoor:
             ImageQuery(store, configuration, reads).service(),
             ImageGet(store, configuration, reads, outgoing).service(),
             ImageMove(store, configuration, reads, outgoing).service(),
+            StorageCommitment(store, configuration, commitments).service(),
         )
         refusals = ConnectionLog(store)
         policy = Acceptance(
@@ -87,6 +93,7 @@ class DicomDoor:
         """Index what a crash left unindexed, then listen. Raises OSError when the address is not to be had."""
         recover(self._ingest)
         self.server.start()
+        self._jobs.start()
 
     @property
     def port(self) -> int:
@@ -102,6 +109,7 @@ class DicomDoor:
     def drain(self, timeout: float = DRAIN_SECONDS) -> None:
         """Take no more associations, let those there are finish their message."""
         self.server.drain(timeout)
+        self._jobs.stop(timeout)
         self._pool.close()
 
     def _echo(self, context: AssociationContext, request: Request) -> Response:

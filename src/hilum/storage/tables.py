@@ -288,6 +288,24 @@ sa.Index(
     postgresql_where=sa.text("NOT beside"),
 )
 
+# What peers asked to be assured of (storage commitment), until they have been told.
+commitment_request = sa.Table(
+    "commitment_request",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("peer", PlainText, nullable=False),
+    sa.Column("transaction_uid", Uid, nullable=False),
+    # Pairs of SOP class and SOP instance.
+    sa.Column("referenced", Json, nullable=False),
+    sa.Column("state", sa.String(10), nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("due_at", UtcDateTime, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("ended_at", UtcDateTime),
+    sa.UniqueConstraint("peer", "transaction_uid"),
+    sa.Index(None, "state", "due_at"),
+)
+
 report = sa.Table(
     "report",
     metadata,

@@ -13,9 +13,10 @@ A handler returns one `Response` or yields several. It runs in the association's
 C-STORE until the bytes are durable; the response leaves when it returns. `request.data_set.view` is the data set as
 received, valid until then and not copied (data_set.py says how to write it with a header and a trailer in one call).
 
-What a handler yields with a pending status (FF00H, FF01H) is sent at once; the first other status is the last. One
-that ends without a final status gets success. When the peer cancels, `OperationCancelled` is thrown into the generator
-at its `yield`: it may catch it and yield a final response with its counts, else FE00H is sent.
+What a handler yields with a pending status (FF00H, FF01H) is sent at once; the first other status is the last, and
+what stands behind that `yield` is done once the response has left (a report on the same association). One that ends
+without a final status gets success. When the peer cancels, `OperationCancelled` is thrown into the generator at its
+`yield`: it may catch it and yield a final response with its counts, else FE00H is sent.
 
 A `HilumError` becomes the status of its code (status.py), its message the Error Comment; any other exception becomes
 0110H and is logged by type and place only. In both cases the association lives on.
@@ -189,11 +190,22 @@ def _stream(responses: Iterator[Response], cancelled: Callable[[], bool]) -> Ite
     for response in responses:
         yield response
         if not response.is_pending:
+            _afterwards(responses)
             return
         if cancelled():
             yield _cancel(responses)
             return
     yield Response(SUCCESS)
+
+
+def _afterwards(responses: Iterator[Response]) -> None:
+    """Let the handler go on once its final response has left; what goes wrong then is its own affair."""
+    try:
+        next(responses, None)
+    except HilumError as error:
+        log.info("the work after a response failed", extra={"door": "dicom", "code": error.code})
+    except Exception as error:  # the edge: the association must outlive it
+        log.error("the work after a response failed", exc_info=error, extra={"door": "dicom"})
 
 
 def _cancel(responses: Iterator[Response]) -> Response:

@@ -71,6 +71,21 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_cds_feedback")),
     )
     op.create_table(
+        "commitment_request",
+        sa.Column("id", sa.String(length=26), nullable=False),
+        sa.Column("peer", PlainText(), nullable=False),
+        sa.Column("transaction_uid", sa.String(length=64), nullable=False),
+        sa.Column("referenced", Json(), nullable=False),
+        sa.Column("state", sa.String(length=10), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("due_at", UtcDateTime(timezone=True), nullable=False),
+        sa.Column("created_at", UtcDateTime(timezone=True), nullable=False),
+        sa.Column("ended_at", UtcDateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_commitment_request")),
+        sa.UniqueConstraint("peer", "transaction_uid", name=op.f("uq_commitment_request_peer_transaction_uid")),
+    )
+    op.create_index(op.f("ix_commitment_request_state_due_at"), "commitment_request", ["state", "due_at"], unique=False)
+    op.create_table(
         "counter",
         sa.Column("name", sa.String(length=32), nullable=False),
         sa.Column("value", sa.BigInteger(), nullable=False),
@@ -848,6 +863,8 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_event_order_id"), table_name="event")
     op.drop_table("event")
     op.drop_table("counter")
+    op.drop_index(op.f("ix_commitment_request_state_due_at"), table_name="commitment_request")
+    op.drop_table("commitment_request")
     op.drop_table("cds_feedback")
     op.drop_table("audit_sent")
     op.drop_table("audit_sealed")
