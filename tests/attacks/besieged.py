@@ -5,10 +5,12 @@ Nothing here imports `hilum`: an attacker has sockets only.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import socket
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,9 +21,10 @@ import requests
 from fixtures.department import Department, Patient, Placed, next_numbers
 
 MIB = 1024 * 1024
-PASSWORD = "correct horse staple 9"  # noqa: S105
+PASSWORD = "correct horse staple 9"
 # What all roles together may grow by under attack: a few instances in flight, never a body, a bomb or a list of them.
 GROWTH = 250 * MIB
+ROLES = ("http", "dicom", "hl7", "worker")
 SCRIPTS = ("<img src=x onerror=alert(1)>", '"><script>alert(2)</script>', "{{7*7}}${7*7}", "'-alert(3)-'")
 
 
@@ -48,6 +51,8 @@ class Besieged:
     department: Department
     placed: Placed
     people: dict[str, Person] = field(default_factory=dict)
+    # What a test may make the roles grow by at its worst moment; each test begins with GROWTH.
+    allowed: int = GROWTH
 
     @property
     def http(self) -> str:
@@ -76,10 +81,8 @@ class Besieged:
     def raw(self, data: bytes, wait: float = 10.0) -> bytes:
         """Send bytes to the HTTP port and read until the server closes or says no more."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=wait) as connection:
-            try:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 connection.sendall(data)
-            except (BrokenPipeError, ConnectionResetError):
-                pass
             answer = b""
             try:
                 while data := connection.recv(65536):
@@ -91,14 +94,19 @@ class Besieged:
 
     def memory(self) -> int:
         """RSS of all roles and what they started."""
-        total = 0
-        for pid in self.department.role_processes():
+        return sum(self.memory_of_roles().values())
+
+    def memory_of_roles(self) -> dict[str, int]:
+        """RSS of each role with what it started."""
+        found: dict[str, int] = {}
+        for process in psutil.Process(self.department.process.pid).children():  # type: ignore[union-attr]
             try:
-                process = psutil.Process(pid)
-                total += sum(each.memory_info().rss for each in (process, *process.children(recursive=True)))
+                name = next((role for role in ROLES if role in process.cmdline()), "other")
+                every = (process, *process.children(recursive=True))
+                found[name] = found.get(name, 0) + sum(each.memory_info().rss for each in every)
             except psutil.NoSuchProcess:
                 continue
-        return total
+        return found
 
     def failures(self, since: int) -> list[str]:
         """Lines of the log from a position on that speak of a defect; each line must be JSON of its own."""
@@ -124,6 +132,29 @@ class Besieged:
         self.department.register(patient)
         self.department.place(patient)
         assert self.ask("GET", "/fhir/metadata").status_code == 200
+
+
+class Watch:
+    """Notes the most that each role held while it ran."""
+
+    def __init__(self, target: Besieged) -> None:
+        self.before = target.memory_of_roles()
+        self.most = dict(self.before)
+        self._target = target
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+
+    def _look(self) -> None:
+        while not self._over.wait(0.1):
+            for role, held in self._target.memory_of_roles().items():
+                self.most[role] = max(self.most.get(role, 0), held)
+
+    def end(self) -> dict[str, int]:
+        """Stop, and give by how much each role grew at its worst moment."""
+        self._over.set()
+        self._thread.join()
+        return {role: held - self.before.get(role, 0) for role, held in self.most.items()}
 
 
 def sign_in(root: str, name: str, password: str = PASSWORD) -> Person:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from besieged import GROWTH, Besieged
+from besieged import GROWTH, MIB, Besieged, Watch
 
 from fixtures.department import Patient, new_department, next_numbers
 
@@ -39,10 +39,13 @@ def besieged_postgresql(tmp_path_factory: pytest.TempPathFactory, postgres_serve
 
 
 def _watched(target: Besieged) -> Iterator[Besieged]:
-    before, memory = len(target.log()), target.memory()
+    before, watch, target.allowed = len(target.log()), Watch(target), GROWTH
     yield target
+    grown = watch.end()
     assert target.failures(before) == []
-    assert target.memory() - memory < GROWTH
+    assert {role: held // MIB for role, held in grown.items() if held > target.allowed} == {}, (
+        "MiB grown at the worst moment"
+    )
 
 
 @pytest.fixture

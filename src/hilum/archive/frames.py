@@ -33,6 +33,8 @@ from hilum.archive.walk import Attributes, MoreNeeded, PixelData, Walk
 from hilum.core.errors import InvalidInput, NotFound, TooLarge, Unsupported
 
 HEAD_BYTES = 256 << 10
+# Up to here the bytes of a deflated instance stay in memory while it is open; larger ones are inflated at each read.
+KEPT_INFLATED = 8 << 20
 MAX_HEADER = 256 << 20
 MAX_FRAMES = 1_000_000
 MAX_FRAME_BYTES = 1 << 30
@@ -122,7 +124,8 @@ def instance_of(reader: Reader, total: int, transfer_syntax_uid: str, head: byte
     checked_transfer_syntax(transfer_syntax_uid)
     if transfer_syntax_uid == DEFLATED_LITTLE:
         whole = inflated(reader(0, total))
-        return instance_of(_reader_of(whole), len(whole), EXPLICIT_LITTLE, whole)
+        kept = _reader_of(whole) if len(whole) <= KEPT_INFLATED else _inflating(reader, total)
+        return instance_of(kept, len(whole), EXPLICIT_LITTLE, whole)
     walk, data = _walk_head(reader, total, transfer_syntax_uid, head)
     pixels = walk.pixels
     if pixels is None:
@@ -141,6 +144,10 @@ def _reader_of(data: bytes) -> Reader:
         return piece
 
     return reader
+
+
+def _inflating(reader: Reader, total: int) -> Reader:
+    return lambda offset, length: _reader_of(inflated(reader(0, total)))(offset, length)
 
 
 def _walk_head(reader: Reader, total: int, syntax: str, head: bytes) -> tuple[Walk, bytes]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import orjson
@@ -118,6 +119,9 @@ class Metadata:
         """The DICOM JSON model of the header (PS3.18 F), bulk data URIs relative."""
         return orjson.dumps(self.attributes)
 
+# A few kilobytes of a deflated data set can be all of MAX_INFLATED: one at a time, however many doors hand them in.
+_UNFOLDING = Lock()
+
 
 def read_metadata(dataset: Any, transfer_syntax_uid: str) -> Metadata:
     """Header, JSON model and pixel data position of a data set (bytes, bytearray, memoryview or mmap).
@@ -134,7 +138,8 @@ def walk_dataset(dataset: Any, transfer_syntax_uid: str) -> Walk:
     """The pass alone, for data sets that need not be instances."""
     checked_transfer_syntax(transfer_syntax_uid)
     if transfer_syntax_uid == DEFLATED_LITTLE:
-        dataset = inflated(dataset)
+        with _UNFOLDING:
+            return Walk(inflated(dataset), implicit=False, big_endian=False)
     implicit, big_endian = is_implicit(transfer_syntax_uid), is_big_endian(transfer_syntax_uid)
     return Walk(dataset, implicit=implicit, big_endian=big_endian)
 

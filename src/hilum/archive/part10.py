@@ -20,7 +20,7 @@ EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 DEFLATED_LITTLE = "1.2.840.10008.1.2.1.99"
 EXPLICIT_BIG = "1.2.840.10008.1.2.2"
 MAX_META = 1 << 20
-MAX_INFLATED = 1 << 30
+MAX_INFLATED = 128 << 20
 _LONG = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
 _FIRST_GROUPS = range(0x0004, 0x7FE1)
 

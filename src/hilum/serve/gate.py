@@ -163,7 +163,7 @@ class Gate:
         try:
             identified = await asyncio.to_thread(self._authenticator.identify, dict(headers), door_of(path), address)
         except NotAuthenticated:
-            if not _is_open(path):
+            if not is_open(path):
                 raise
             identified = None
         if identified is not None:
@@ -176,7 +176,7 @@ class Gate:
         state["provider"] = identified.provider if identified else ""
         state["proved_at"] = identified.proved_at if identified else None
         state["csrf_token"] = self._authenticator.csrf_token(identified.session_id) if identified else ""
-        if identified is None and not _is_open(path):
+        if identified is None and not is_open(path):
             await _ask_who(scope, receive, send)
             return
         if identified is not None and identified.session_id:
@@ -202,7 +202,8 @@ class Gate:
         return receive
 
 
-def _is_open(path: str) -> bool:
+def is_open(path: str) -> bool:
+    """Whether a path answers without a token or a login."""
     return path in OPEN_PATHS or path.startswith(OPEN_PREFIXES)
 
 
