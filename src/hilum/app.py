@@ -111,7 +111,7 @@ class Application:
         from hilum import fhir, web
         from hilum.dicom import web as dicomweb
         from hilum.fhir import cds_hooks
-        from hilum.serve import health
+        from hilum.serve import health, openapi
         from hilum.serve.auth_routes import auth_routes
         from hilum.serve.composition import compose
         from hilum.serve.identity import Authenticator
@@ -128,7 +128,7 @@ class Application:
             *web.routes(self.store, self.configuration, self.read_log, view),
         ]
         return compose(
-            routes,
+            [*routes, openapi.route(routes)],
             Authenticator(self.store, self.keyring, timedelta(minutes=self.settings.security.idle_minutes)),
             self.configuration,
         )
