@@ -1,5 +1,6 @@
 #!/bin/sh
-# The outside clients that the tests speak with: DCMTK, dicom3tools' validators, Chromium, strace.
+# The outside clients that the tests speak with: DCMTK, dicom3tools' validators, Chromium, strace, and Node.js,
+# on which the OpenID provider of the tests runs (from version 20; npm fetches it into the user's cache).
 # Installs what is missing on Debian and Ubuntu as root; elsewhere it says what to install.
 set -eu
 
@@ -10,6 +11,8 @@ need() { # need COMMAND PACKAGE
 need dcmdump dcmtk
 need dciodvfy dicom3tools
 need strace strace
+need node nodejs
+need npm npm
 command -v chromium >/dev/null 2>&1 || command -v chromium-browser >/dev/null 2>&1 || missing="$missing chromium fonts-dejavu-core"
 
 [ -n "$missing" ] || exit 0
