@@ -7,7 +7,7 @@ import http.client
 import socket
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from pynetdicom import AE
@@ -214,27 +214,34 @@ def at_most(department: Department, setting: str, value: int) -> Iterator[None]:
         ask(department)
 
 
+def until_refused(attempt: Callable[[int], tuple[int, str]]) -> list[tuple[int, str]]:
+    """The answers up to the first that is none."""
+    answers: list[tuple[int, str]] = []
+    while len(answers) < 300 and (not answers or answers[-1][0] == 200):
+        answers.append(attempt(len(answers)))
+    return answers
+
+
 def test_an_address_that_asks_too_much_is_told_when_to_come_again(limited: Department) -> None:
-    with at_most(limited, "requests_per_second_per_address", 2):
-        answers = [ask(limited, source=GREEDY) for _ in range(40)]
-        assert answers[0] == (200, "")
+    with at_most(limited, "requests_per_second_per_address", 1):
+        answers = until_refused(lambda number: ask(limited, source=GREEDY))
+        assert set(answers[:-1]) == {(200, "")}
+        assert len(answers) > 10, "the burst of ten seconds' worth was not given"
         assert answers[-1] == (429, "1")
-        assert 20 <= sum(status == 200 for status, _ in answers) <= 30
         assert ask(limited)[0] == 200, "another address pays for it"
         time.sleep(1.1)
         assert ask(limited, source=GREEDY)[0] == 200
 
 
 def test_an_account_that_asks_too_much_is_told_too_wherever_it_asks_from(limited: Department) -> None:
-    service, auditor = (f"Bearer {limited.token(role)}" for role in ("service", "admin"))
-    with at_most(limited, "requests_per_second_per_account", 2):
-        answers = [
-            ask(limited, "/fhir/Patient?_count=1", f"127.0.0.{number % 20 + 70}", authorization=service)
-            for number in range(40)
-        ]
-        assert answers[0] == (200, "")
+    service, another = (f"Bearer {limited.token(role)}" for role in ("service", "admin"))
+    with at_most(limited, "requests_per_second_per_account", 1):
+        answers = until_refused(
+            lambda number: ask(limited, "/fhir/metadata", f"127.0.0.{number % 20 + 70}", authorization=service)
+        )
+        assert set(answers[:-1]) == {(200, "")}
         assert answers[-1] == (429, "1")
-        assert ask(limited, "/fhir/Patient?_count=1", authorization=auditor)[0] == 200
+        assert ask(limited, "/fhir/metadata", authorization=another)[0] == 200
 
 
 def test_after_all_that_the_chain_works(limited: Department) -> None:
