@@ -51,7 +51,7 @@ def related_survivors(physicians: tuple[Identifier, ...]) -> sa.SelectBase:
 
     An account's identifier without authority stands for any authority of the same value.
     """
-    person, named, team = tables.patient.alias(), tables.order_physician, tables.care_team
+    person, named, team = tables.patient.alias(), tables.order_physician.alias(), tables.care_team.alias()
     by_order = (
         sa.select(person.c.survivor_id).join(named, named.c.patient_id == person.c.id).where(_is(named, physicians))
     )
@@ -86,7 +86,7 @@ def in_facility(facilities: tuple[str, ...], patient_id: sa.ColumnElement[Any]) 
     order.
     """
     own, member = tables.patient.alias(), tables.patient.alias()
-    held, order = tables.patient_identifier, tables.imaging_order.alias()
+    held, order = tables.patient_identifier.alias(), tables.imaging_order.alias()
     family = (own.c.id == patient_id, member.c.survivor_id == own.c.survivor_id)
     sent_by = sa.or_(*(_ends_with(order.c.sender, f"|{facility}") for facility in facilities))
     by_identifier = sa.exists().where(*family, held.c.patient_id == member.c.id, held.c.authority.in_(facilities))
@@ -136,7 +136,7 @@ def _rows_of(survivors: sa.SelectBase) -> sa.Select[Any]:
     return sa.select(row.c.id).where(row.c.survivor_id.in_(survivors))
 
 
-def _is(table: sa.Table, physicians: tuple[Identifier, ...]) -> sa.ColumnElement[bool]:
+def _is(table: sa.FromClause, physicians: tuple[Identifier, ...]) -> sa.ColumnElement[bool]:
     return sa.or_(
         *(
             sa.and_(table.c.identifier == p.value, table.c.authority == p.authority)

@@ -12,7 +12,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from hilum.core.actor import Actor, ActorKind, Door, Role
@@ -107,7 +107,7 @@ class Bearers:
         found = self._standing_of(claims, door)
         if found is None:
             raise NotAuthenticated("The account of this token is shut, or the token was taken back.")
-        return Actor(found.name, found.role, found.kind, door, found.identifiers, address, found.display)
+        return replace(found, door=door, address=address)
 
     def _standing_of(self, claims: Claims, door: Door) -> Actor | None:
         now = time.monotonic()
