@@ -158,8 +158,9 @@ class Application:
 def run_role(role: str, home: Path | None, descriptor: int | None = None) -> None:
     """Run one role in the foreground until SIGTERM."""
     application = Application(home, role)
-    telemetry.configure(role, application.settings.log.level)
-    telemetry.start_metrics(application.settings.paths.run / "metrics")
+    paths = application.settings.paths
+    telemetry.configure(role, application.settings.log.level, keep=paths.run / "log")
+    telemetry.start_metrics(paths.run / "metrics")
     application.prepare()
     try:
         {"http": _run_http, "dicom": _run_dicom, "hl7": _run_hl7, "worker": _run_worker}[role](application, descriptor)

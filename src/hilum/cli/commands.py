@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hilum.cli import access, demo, keys, operate, queue, running, seeing, trail
+from hilum.cli import access, demo, diagnose, keys, operate, queue, running, seeing, trail
 
 cli = typer.Typer(
     name="hilum",
@@ -40,6 +40,7 @@ cli.add_typer(access.tls, name="tls")
 cli.add_typer(keys.clients, name="client")
 cli.add_typer(keys.keys, name="keys")
 cli.command("check")(operate.check)
+cli.command("diagnose")(diagnose.diagnose)
 cli.command("trace")(operate.trace)
 cli.add_typer(queue.queue, name="queue")
 cli.add_typer(operate.messages, name="messages")

@@ -28,7 +28,7 @@ def up(context: typer.Context, home: HomeOption = None) -> None:
     _new_home(where)
     application = Application(where)
     settings = application.settings
-    telemetry.configure("supervisor", settings.log.level)
+    telemetry.configure("supervisor", settings.log.level, keep=settings.paths.run / "log")
     telemetry.start_metrics(settings.paths.run / "metrics", fresh=True)
     application.prepare()
     _first_admin(application)

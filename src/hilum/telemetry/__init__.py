@@ -6,7 +6,7 @@ written. A metric's labels are closed words, bounded in number.
 
 from __future__ import annotations
 
-from hilum.telemetry.logs import configure, correlated, correlation
+from hilum.telemetry.logs import configure, correlated, correlation, shareable_line
 from hilum.telemetry.metrics import (
     METRICS,
     METRICS_CONTENT_TYPE,
@@ -48,6 +48,7 @@ __all__ = [
     "observe_batch",
     "process_ended",
     "set_lanes",
+    "shareable_line",
     "start_metrics",
     "time_delivery",
     "time_http",

@@ -10,6 +10,7 @@ The message is a constant; ruff (G) refuses one that is put together from values
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -18,6 +19,7 @@ import threading
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -47,6 +49,7 @@ ALLOWED = frozenset(
 # An event is a constant of the code: lower-case words. What looks otherwise may have been put together from data.
 _EVENT_NAME = re.compile(r"(?!.*\d{3})[a-z][a-z0-9_.,:' -]{0,119}")
 _MAX_TEXT = 200
+KEPT_BYTES = 512 * 1024
 _MAX_FRAMES = 20
 _MAX_CAUSES = 5
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -66,8 +69,11 @@ def correlated(identifier: str) -> Iterator[str]:
         correlation.reset(token)
 
 
-def configure(role: str, level: str = "info", *, stream: TextIO | None = None) -> None:
-    """Send the logs of this process, and of every library in it, to standard error; uncaught exceptions too."""
+def configure(role: str, level: str = "info", *, stream: TextIO | None = None, keep: Path | None = None) -> None:
+    """Send the logs of this process, and of every library in it, to standard error; uncaught exceptions too.
+
+    The latest lines are also kept in the folder `keep`, for `hilum diagnose`.
+    """
     processors: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -87,9 +93,12 @@ def configure(role: str, level: str = "info", *, stream: TextIO | None = None) -
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(formatter)
-    _take_over(handler)
+    handlers: list[logging.Handler] = [logging.StreamHandler(stream or sys.stderr)]
+    if keep is not None:
+        handlers.append(_kept(keep, role))
+    for handler in handlers:
+        handler.setFormatter(formatter)
+    _take_over(handlers)
     # Libraries are heard from warning up only: below that they mostly tell what they were handed.
     logging.getLogger().setLevel(max(_LEVELS[level], logging.WARNING))
     logging.getLogger(OURS).setLevel(_LEVELS[level])
@@ -99,10 +108,18 @@ def configure(role: str, level: str = "info", *, stream: TextIO | None = None) -
     _log_uncaught()
 
 
-def _take_over(handler: logging.Handler) -> None:
-    """Make this handler the only one, also for loggers that libraries have already furnished with their own."""
+def _kept(folder: Path, role: str) -> logging.Handler:
+    """Keep the latest lines of a process in a file that never grows beyond twice its bound."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file = folder / f"{role}.jsonl"
+    # Processes of one role share the file; each appends whole lines.
+    return RotatingFileHandler(file, maxBytes=KEPT_BYTES, backupCount=1, encoding="utf-8", delay=True)
+
+
+def _take_over(handlers: list[logging.Handler]) -> None:
+    """Make these handlers the only ones, also for loggers that libraries have already furnished with their own."""
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = handlers
     for name in list(root.manager.loggerDict):
         child = logging.getLogger(name)
         child.handlers[:] = []
@@ -205,6 +222,19 @@ def _only_allowed(_: WrappedLogger, __: str, entry: EventDict) -> EventDict:
         kept["event"] = "unnamed"
     if dropped:
         kept["dropped"] = sorted(dropped)
+    return kept
+
+
+def shareable_line(line: bytes) -> dict[str, Any] | None:
+    """Read a line of the logs and hold it to the list again; None where it is none of ours."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(entry, dict) or not isinstance(entry.get("event"), str):
+        return None
+    kept = dict(_only_allowed(None, "", {key: value for key, value in entry.items() if not key.startswith("_")}))
+    kept.pop("host", None)
     return kept
 
 
