@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from dicom_door import Department, department
-from dicom_wire import eventually
+from dicom_wire import EXPLICIT, BarePeer, eventually, request_for
 from image_peers import keep, with_peers
 from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
@@ -18,6 +18,8 @@ from pynetdicom import AE, evt
 from fixtures.dicom_files import CT_IMAGE_STORAGE, ct_image
 from hilum.core.actor import Actor, system_actor
 from hilum.core.identifiers import new_uid
+from hilum.dicom.dimse.messages import CommandField, CommandSet
+from hilum.dicom.encode import encode
 from hilum.storage import tables
 from hilum.storage.commitments import GIVEN_UP, WAITING
 from hilum.storage.unit_of_work import UnitOfWork
@@ -239,3 +241,41 @@ def test_what_is_no_request_for_commitment_is_refused_and_not_kept(
         association.release()
         assert answer.Status == status
         assert requests(opened) == []
+
+
+def test_the_next_request_may_cross_the_report_on_the_last(tmp_path: Path) -> None:
+    with archive(tmp_path) as opened, BarePeer(opened.door.server) as peer:
+        peer.associate(request_for((1, PUSH, (EXPLICIT,))))
+
+        def ask_for(message_id: int) -> None:
+            command = CommandSet(
+                requested_sop_class_uid=PUSH,
+                requested_sop_instance_uid=WELL_KNOWN,
+                command_field=CommandField.N_ACTION_RQ,
+                message_id=message_id,
+                action_type_id=1,
+            )
+            reference = {"ReferencedSOPClassUID": CT_IMAGE_STORAGE, "ReferencedSOPInstanceUID": SAFE}
+            values = {"TransactionUID": f"1.2.{message_id}", "ReferencedSOPSequence": [reference]}
+            peer.send(1, command, encode(values, EXPLICIT, ""))
+
+        def confirm(report: CommandSet) -> None:
+            command = CommandSet(
+                affected_sop_class_uid=PUSH,
+                command_field=CommandField.N_EVENT_REPORT_RSP,
+                message_id_being_responded_to=report.message_id,
+                status=0,
+            )
+            peer.send(1, command)
+
+        ask_for(1)
+        heard = [peer.answer()[0], peer.answer()[0]]
+        ask_for(2)
+        confirm(heard[1])
+        heard += [peer.answer()[0], peer.answer()[0]]
+        confirm(heard[3])
+        assert [(each.command_field, each.message_id_being_responded_to, each.status) for each in heard] == [
+            (CommandField.N_ACTION_RSP, 1, 0), (CommandField.N_EVENT_REPORT_RQ, None, None),
+            (CommandField.N_ACTION_RSP, 2, 0), (CommandField.N_EVENT_REPORT_RQ, None, None),
+        ]  # fmt: skip
+        assert eventually(lambda: requests(opened) == [("reported", 1)] * 2)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from dicom_door import Department, department
+from dicom_door import Department, department, order
 from image_peers import (
     LITTLE,
     MODALITY,
@@ -30,9 +30,13 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, build_role, evt
 
 from fixtures.dicom_files import CT_IMAGE_STORAGE, ct_image, part10_bytes
-from hilum.core.actor import Actor
+from hilum.core.actor import Actor, ActorKind, Door, Role
+from hilum.core.errors import Forbidden
+from hilum.dicom.dimse.retrieve_keys import Selection, Wanted, opening
+from hilum.security.audit import ReadLog
 from hilum.storage import tables
 from hilum.storage.unit_of_work import UnitOfWork
+from hilum.workflow.source import Source
 
 STUDY = "1.2.70"
 WITHHELD, BESIDE = "1.2.71", "1.2.72"
@@ -264,3 +268,29 @@ def test_dcmtk_getscu_writes_the_study_to_its_folder(
     assert set(written) == {str(image.SOPInstanceUID) for image in images.values()}
     for image in images.values():
         assert np.array_equal(written[str(image.SOPInstanceUID)].pixel_array, image.pixel_array)
+
+
+def test_a_study_out_of_sight_is_as_if_it_were_not_there_but_the_attempt_is_kept(tmp_path: Path) -> None:
+    with department(tmp_path) as opened:
+        placed = order(opened.store, "1", patient="P1")
+        uid = placed.study_instance_uid
+        keep(opened, ct_image(StudyInstanceUID=uid, PatientID="P1", AccessionNumber=placed.accession_number))
+        reads = ReadLog(opened.store)
+        selection = Selection(opened.store, reads)
+        stranger = Actor("dr.stranger", Role.REFERRING_PHYSICIAN, ActorKind.PERSON, Door.DIMSE)
+        auditor = Actor("auditor", Role.AUDITOR, ActorKind.PERSON, Door.DIMSE)
+
+        def selected(actor: Actor, wanted: Wanted) -> int:
+            return len(selection.instances(wanted, actor, opening(reads, actor, Source("DICOM C-GET", "WS1"))))
+
+        for wanted in (Wanted(studies=(uid,)), Wanted(patient_id="P1")):
+            assert selected(MODALITY, wanted) == 1
+            assert selected(stranger, wanted) == 0
+            with pytest.raises(Forbidden):
+                selected(auditor, wanted)
+        assert selected(stranger, Wanted(studies=("1.2.3",))) == 0
+        audited = opened.rows(tables.audit_event, tables.audit_event.c.actor == "dr.stranger")
+        (study,) = opened.rows(tables.study)
+        assert [(row.outcome, row.study_id) for row in audited] == [("refused", study.id)]
+        audited = opened.rows(tables.audit_event, tables.audit_event.c.actor == "auditor")
+        assert [row.outcome for row in audited] == ["refused", "refused"]

@@ -86,6 +86,7 @@ MEANINGS: dict[str, Meaning] = {
     A.PERFORM_EXAM: Meaning(PROCEDURE_RECORD, "U", "update", "recorded an examination"),
     A.STORE_IMAGES: Meaning(INSTANCES_TRANSFERRED, "C", "create", "stored images"),
     A.READ_IMAGES: _read(INSTANCES_ACCESSED, "opened images"),
+    "send-images": _read(INSTANCES_TRANSFERRED, "had images sent to another system"),
     A.READ_REPORT: _read(PROCEDURE_RECORD, "opened a report"),
     A.DRAFT_REPORT: Meaning(PROCEDURE_RECORD, "U", "update", "worked on a report"),
     A.SIGN_REPORT: Meaning(PROCEDURE_RECORD, "U", "update", "signed a report"),

@@ -33,6 +33,8 @@ from hilum.dicom.upper_layer.limits import Limits
 
 log = logging.getLogger("hilum.dicom.dimse")
 
+_MEANWHILE = 64 << 20  # of a request that crosses a report of ours, bytes
+
 
 @dataclass
 class Drain:
@@ -66,6 +68,8 @@ class Conversation:
         self._contexts = self._association_contexts()
         self._next_message_id = 1
         self._cancelled = False
+        self._answered = False
+        self._deferred: tuple[Message, DataSet | None] | None = None
         self._count = count
 
     def run(self) -> None:
@@ -84,6 +88,9 @@ class Conversation:
     def _serve_one(self) -> bool:
         if self._drain.begun and time.monotonic() >= self._drain.soft:
             return False
+        if self._deferred is not None:
+            deferred, self._deferred = self._deferred, None
+            return self._serve(*deferred)
         message = self._reader.read(self._buffer, self._maximum, self._on_tick)
         if message is None:
             return False
@@ -94,7 +101,7 @@ class Conversation:
         finally:
             self._buffer.end()
 
-    def _serve(self, message: Message) -> bool:
+    def _serve(self, message: Message, data_set: DataSet | None = None) -> bool:
         command, service = message.command, self._services[message.presentation_context_id]
         self._count(command.name)
         try:
@@ -102,7 +109,8 @@ class Conversation:
             if command.command_field not in service.handlers:
                 answer = Response(UNRECOGNIZED_OPERATION, error_comment=f"{command.name} is not served here.")
                 return self._respond(message, answer)
-            data_set = self._buffer.finish() if command.has_data_set else None
+            if data_set is None and command.has_data_set:
+                data_set = self._buffer.finish()
         except HilumError as error:
             if command.message_id is None or (command.command_field or 0) & 0x8000:
                 raise  # nothing that could be answered
@@ -110,13 +118,14 @@ class Conversation:
         return self._answer(message, service, data_set)
 
     def _answer(self, message: Message, service: Service, data_set: DataSet | None) -> bool:
-        self._cancelled = False
+        self._cancelled = self._answered = False
         context = self._contexts[message.presentation_context_id]
         request = Request(message.command, data_set, self._invoker(message.command))
         responses = answers(service, context, request, lambda: self._peer_cancelled(message.command))
         return all(self._respond(message, response) for response in responses)
 
     def _respond(self, message: Message, response: Response) -> bool:
+        self._answered = not response.is_pending
         command = response_command(message.command, response)
         raw = encode_command(command, with_data_set=bool(response.data_set))
         return self._association.send(message.presentation_context_id, raw, response.data_set)
@@ -134,12 +143,18 @@ class Conversation:
         if self._reply_buffer is None:
             self._reply_buffer = DataSetBuffer(self._limits, self._budget)
         try:
-            message = self._reader.read(self._reply_buffer, lambda context_id: 1 << 20)
+            message = self._reader.read(self._reply_buffer, self._maximum_meanwhile)
             if message is None:
                 raise Unavailable("The association ended while a request was being answered.")
             number = message.command.message_id_being_responded_to
             if message.command.command_field == CommandField.C_CANCEL_RQ:
                 self._cancelled |= number == command.message_id
+                return None
+            if number is None and self._answered and self._deferred is None:
+                # Our report crossed the peer's next request, which is served once the report is answered.
+                brought = message.command.has_data_set
+                copied = DataSet.of(self._reply_buffer.finish().tobytes()) if brought else None
+                self._deferred = message, copied
                 return None
             if number is None:
                 raise BrokenMessage("A request comes before the last was answered, which was not negotiated.")
@@ -172,6 +187,10 @@ class Conversation:
 
     def _maximum(self, context_id: int) -> int:
         return self._services[context_id].maximum_data_set
+
+    def _maximum_meanwhile(self, context_id: int) -> int:
+        """What may come while a handler is at work: a response, or the next request behind the final one."""
+        return min(self._maximum(context_id), _MEANWHILE if self._answered else 1 << 20)
 
     def _association_contexts(self) -> dict[int, AssociationContext]:
         peer = self._association.peer
