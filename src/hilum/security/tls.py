@@ -92,6 +92,9 @@ def server_context(
         if ca is None:
             raise InvalidInput("Mutual TLS needs the certificate of the authority of the clients.", field="ca")
         context.verify_mode = ssl.CERT_REQUIRED
+        # A ticket would let a client in again whose certificate has ended meanwhile.
+        context.options |= ssl.OP_NO_TICKET
+        context.num_tickets = 0
         _load_authority(context, ca)
         _load_revocations(context, crl)
     return context
