@@ -14,6 +14,7 @@ help:  ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 run: $(VENV)/.installed  ## the demo of the whole chain, then the server stays up and prints its address and login
+	@sh scripts/ohif.sh
 	$(BIN)/hilum demo --stay
 
 demo: $(VENV)/.installed  ## the demo of the whole chain alone; fails and names the link that broke
@@ -21,6 +22,7 @@ demo: $(VENV)/.installed  ## the demo of the whole chain alone; fails and names 
 
 test: $(VENV)/.developing  ## all tests, against SQLite and PostgreSQL, files and S3, DCMTK and Chromium
 	sh scripts/system-packages.sh
+	@sh scripts/ohif.sh
 	$(PYTEST) -n $(WORKERS) --dist loadgroup
 
 check: $(VENV)/.developing  ## lint, format, types, the contracts of the house, schema = migrations, the docs

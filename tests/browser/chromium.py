@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,10 @@ RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "be
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
+def chromium(flags: Sequence[str] = FLAGS) -> Iterator[Browser]:
     """A browser without a screen."""
     with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=EXECUTABLE, args=FLAGS)
+        browser = play.chromium.launch(executable_path=EXECUTABLE, args=list(flags))
         try:
             yield browser
         finally:

@@ -31,6 +31,7 @@ from hilum.settings.sections import (
     event_names,
 )
 from hilum.settings.starter import starter_file
+from hilum.settings.viewing import ViewerName, ViewerSettings
 
 __all__ = [
     "ArchiveSettings",
@@ -53,6 +54,8 @@ __all__ = [
     "Settings",
     "SettingsError",
     "StudySettings",
+    "ViewerName",
+    "ViewerSettings",
     "WorklistSettings",
     "event_names",
     "home_directory",

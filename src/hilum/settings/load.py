@@ -33,6 +33,7 @@ from hilum.settings.sections import (
     StudySettings,
     WorklistSettings,
 )
+from hilum.settings.viewing import ViewerSettings
 
 FILE_NAME = "hilum.toml"
 PREFIX = "HILUM_"
@@ -65,6 +66,7 @@ class Settings(BaseSettings):
     priors: PriorsSettings = PriorsSettings()
     security: SecuritySettings = SecuritySettings()
     audit: AuditSettings = AuditSettings()
+    viewer: ViewerSettings = ViewerSettings()
     log: LogSettings = LogSettings()
     destination: tuple[Destination, ...] = ()
     route: tuple[Route, ...] = ()

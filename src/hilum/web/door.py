@@ -12,6 +12,7 @@ from hilum.web.assets import ROUTE, serve_asset
 from hilum.web.audit_pages import AuditPages
 from hilum.web.exception_pages import ExceptionPages
 from hilum.web.launch import Launch
+from hilum.web.ohif import Ohif
 from hilum.web.order_pages import OrderPages
 from hilum.web.pages import Pages
 from hilum.web.report_pages import ReportPages
@@ -31,4 +32,5 @@ def routes(store: Store, configuration: Configuration, read_log: ReadLog, view: 
         *AccessPages(pages).routes(),
         *AuditPages(pages).routes(),
         *Launch(pages).routes(),
+        *Ohif(pages).routes(),
     ]

@@ -21,6 +21,7 @@ from hilum.storage.exception_list import open_exception_count
 from hilum.storage.store import Store
 from hilum.web.headers import PAGE_HEADERS
 from hilum.web.models import Active, Frame, Notice, Theme
+from hilum.web.ohif_files import installed
 from hilum.web.proof import proof_wanted
 from hilum.web.view import View
 
@@ -72,6 +73,7 @@ class Pages:
             may_audit=may(actor, Action.READ_AUDIT),
             may_see_reviews=may(actor, Action.READ_ACCESS_REVIEWS),
             open_reviews=open_review_count(connection) if may(actor, Action.READ_ACCESS_REVIEWS) else 0,
+            has_ohif=may(actor, Action.READ_IMAGES) and installed(self.configuration.current.viewer) is not None,
         )
 
     def answer(self, template: str, model: object, status: int = 200) -> Response:

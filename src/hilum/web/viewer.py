@@ -49,6 +49,7 @@ def viewer_model(
         accession_number,
         tuple(series),
         next((WATERMARKS[shown.study.match_state] for shown in studies if shown.study.match_state in WATERMARKS), ""),
+        tuple(uids.values()),
     )
 
 

@@ -43,6 +43,7 @@ def _order_row(row: ReadingRow, now: datetime) -> WorklistRow:
         station=row.station,
         ordered_by=order.ordering_physician.display,
         flag=FLAGS.get(order.status, ""),
+        ohif_href=urls.launch_ohif(order.accession_number) if order.accession_number else "",
     )
 
 

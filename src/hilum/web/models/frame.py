@@ -42,6 +42,7 @@ class Frame:
     may_see_reviews: bool = False
     open_reviews: int = 0
     may_audit: bool = False
+    has_ohif: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,7 @@ class ViewerModel:
     accession_number: str
     series: tuple[ViewerSeries, ...]
     watermark: str = ""
+    study_instance_uids: tuple[str, ...] = ()
 
     @property
     def instance_count(self) -> int:

@@ -47,6 +47,7 @@ class WorklistRow:
     ordered_by: str = ""
     assigned_to: str = ""
     flag: str = ""
+    ohif_href: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ const COMMANDS = {
     chain.open = !chain.open;
   },
   e: () => document.querySelector("#report .primary")?.click(),
+  o: () => document.querySelector("[data-ohif]")?.click(),
   u: () => document.querySelector(".brand").click(),
 };
 

@@ -22,6 +22,7 @@ const COMMANDS = {
   k: () => move(-1),
   ArrowUp: () => move(-1),
   g: () => links()[0]?.focus(),
+  o: () => document.activeElement?.closest("[data-row]")?.querySelector("[data-ohif]")?.click(),
   n: () => page("next")?.click(),
   b: () => page("previous")?.click(),
   "/": () => document.getElementById("filter-text").select(),
