@@ -34,6 +34,7 @@ check: $(VENV)/.developing  ## lint, format, types, the contracts of the house, 
 
 docs: $(VENV)/.installed  ## write the generated pages of docs/ anew
 	$(BIN)/python scripts/configuration_page.py
+	$(BIN)/python scripts/policy_page.py
 
 soak: $(VENV)/.developing  ## the long tests in full size (hours)
 	sh scripts/system-packages.sh

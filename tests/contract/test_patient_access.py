@@ -51,6 +51,7 @@ from hilum.workflow.access import (
 )
 from hilum.workflow.accounts import AddUser, add_user
 from hilum.workflow.ordering import place_order
+from hilum.workflow.reconciliation import AssignStudy, assign_study
 from hilum.workflow.registration import RegisterPatient, register_patient
 from hilum.workflow.source import Source
 
@@ -529,3 +530,32 @@ def test_every_list_of_the_storage_compiles_the_scope() -> None:
             head, _, _ = function.partition("):")
             if re.search(r"\bscope: Scope", function) and "scope" not in function.split("scope: Scope", 1)[1]:
                 raise AssertionError(f"{file.name}: a scope is taken and not used: {head[:60]}")
+
+
+def test_an_entry_of_the_list_shows_no_order_of_somebody_hidden(ward: Ward) -> None:
+    """Images of one patient under the numbers of another one: whose numbers these are may be secret."""
+    tech = person(Role.TECHNOLOGIST)
+    shown, hidden = ward.place("1"), ward.place("2")
+    ward.send(image(on_images("1", issuer="GENHOSP"), hidden.study_instance_uid, hidden.accession_number))
+    label(ward, "2", SENSITIVE)
+    kinds = tuple(ExceptionKind)
+    with ward.store.read() as db:
+        full, _ = open_exceptions(db, scope_for(RADIOLOGIST, Action.READ_EXCEPTIONS), kinds, 50)
+        limited, _ = open_exceptions(db, scope_for(tech, Action.READ_EXCEPTIONS), kinds, 50)
+    assert {listed.order.patient_id for listed in full if listed.order} == {hidden.patient_id}
+    assert [listed.order for listed in limited] == [None] * len(limited)
+    assert shown.patient_id != hidden.patient_id
+
+
+def test_trying_accession_numbers_tells_nothing(ward: Ward) -> None:
+    tech = person(Role.TECHNOLOGIST)
+    hidden = ward.place("2")
+    label(ward, "2", SENSITIVE)
+    ward.send(image(on_images("stranger"), new_uid()))
+    [item] = ward.open_items()
+    told = set()
+    for number in (hidden.accession_number, "NOSUCH"):
+        with pytest.raises(NotFound) as refused:
+            ward.store.run(assign_study, AssignStudy(item.id, number, "by the wrist band"), tech)
+        told.add((refused.value.message, refused.value.field))
+    assert len(told) == 1

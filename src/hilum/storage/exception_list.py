@@ -75,7 +75,7 @@ def open_exceptions(
         query = query.where(_item.c.id > after).order_by(_item.c.id)
     items = [exception_from_row(row) for row in connection.execute(query.limit(limit + 1))]
     page = items[:limit]
-    return _listed(connection, page[::-1] if before else page), len(items) > limit
+    return _listed(connection, scope, page[::-1] if before else page), len(items) > limit
 
 
 def exception_counts(connection: sa.Connection, scope: Scope) -> dict[ExceptionKind, int]:
@@ -99,7 +99,7 @@ def open_exception(connection: sa.Connection, scope: Scope, item_id: str) -> Lis
     """Return one open entry."""
     query = sa.select(_item).where(_item.c.id == item_id, *_open(scope, tuple(ExceptionKind)))
     found = [exception_from_row(row) for row in connection.execute(query)]
-    return next(iter(_listed(connection, found)), None)
+    return next(iter(_listed(connection, scope, found)), None)
 
 
 def likely_orders(connection: sa.Connection, scope: Scope, shown: StudyShown, limit: int = 5) -> list[OrderCandidate]:
@@ -173,9 +173,12 @@ def _candidates(
     ]
 
 
-def _listed(connection: sa.Connection, items: Sequence[ExceptionItem]) -> list[ListedItem]:
-    studies = _by_id(connection, studies_query(), _study.c.id, [item.study_id for item in items], shown_from_row)
-    orders = _by_id(connection, sa.select(_order), _order.c.id, [item.order_id for item in items], order_from_row)
+def _listed(connection: sa.Connection, scope: Scope, items: Sequence[ExceptionItem]) -> list[ListedItem]:
+    """The entries with what they speak of; an order or study of someone out of scope is left out."""
+    own_studies = studies_query().where(patient_in_scope(scope, _study.c.patient_id))
+    own_orders = sa.select(_order).where(patient_in_scope(scope, _order.c.patient_id))
+    studies = _by_id(connection, own_studies, _study.c.id, [item.study_id for item in items], shown_from_row)
+    orders = _by_id(connection, own_orders, _order.c.id, [item.order_id for item in items], order_from_row)
     message = tables.inbound_message
     columns = (message.c.id, message.c.sender, message.c.control_id, message.c.kind, message.c.received_at)
     messages = _by_id(

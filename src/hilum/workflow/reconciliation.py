@@ -8,7 +8,8 @@ from hilum.core.actor import Actor
 from hilum.core.errors import Conflict, MissingField, NotFound
 from hilum.core.study import ExceptionItem, MatchState
 from hilum.security.guard import permit
-from hilum.security.policy import Action
+from hilum.security.policy import Action, require, scope_for
+from hilum.storage.scoping import sees_patient
 from hilum.storage.unit_of_work import UnitOfWork
 from hilum.workflow.matching import tie
 from hilum.workflow.source import Source
@@ -54,8 +55,11 @@ def assign_study(uow: UnitOfWork, command: AssignStudy, actor: Actor) -> Excepti
     item = _open_item(uow, command.item_id)
     if item.study_id is None:
         raise Conflict("This entry is not about a study.")
+    require(actor, Action.RESOLVE_EXCEPTION)
     order = uow.orders.by_accession(command.accession_number.strip())
-    if order is None:
+    scope = scope_for(actor, Action.RESOLVE_EXCEPTION)
+    if order is None or not sees_patient(uow.connection, scope, order.patient_id):
+        # Alike, so that trying numbers tells nothing.
         raise NotFound("No order has this accession number.", field="accession_number")
     if not command.reason.strip():
         raise MissingField("Say how you know that the study is of this patient.", field="reason")
