@@ -161,9 +161,11 @@ def sign_in(root: str, name: str, password: str = PASSWORD) -> Person:
     session = requests.Session()
     form = session.get(f"{root}/auth/login", timeout=30)
     answer = session.post(
-        f"{root}/auth/login", timeout=30, allow_redirects=False,
+        f"{root}/auth/login",
+        timeout=30,
+        allow_redirects=False,
         data={"csrf_token": csrf_of(form.text), "user_name": name, "password": password, "next": "/"},
-    )  # fmt: skip
+    )
     assert answer.status_code == 303, answer.text
     return Person(root, session, csrf_of(session.get(f"{root}/", timeout=30).text))
 

@@ -26,8 +26,12 @@ def test_a_form_without_the_pages_token_changes_nothing(target: Besieged, token:
     answer = person.post(path, {"csrf_token": token, "kind": "report"})
     assert answer.status_code in (400, 401)
     assert person.session.post(target.http + path, json={"kind": "report"}, timeout=10).status_code == 401
-    assert person.session.post(target.http + path, data="kind=report", timeout=10,
-                               headers={"Content-Type": "text/plain"}).status_code == 401  # fmt: skip
+    assert (
+        person.session.post(
+            target.http + path, data="kind=report", timeout=10, headers={"Content-Type": "text/plain"}
+        ).status_code
+        == 401
+    )
     assert (
         person.session.post(target.http + path, files={"csrf_token": (None, person.csrf)}, timeout=10).status_code
         == 401
@@ -56,28 +60,39 @@ def test_a_form_of_endless_fields_is_refused(target: Besieged) -> None:
         assert answer.status_code in (400, 401, 413)
     parts = "".join(f'--x\r\nContent-Disposition: form-data; name="f{n}"\r\n\r\nv\r\n' for n in range(5000))
     answer = person.session.post(
-        target.http + path, data=parts + "--x--\r\n", timeout=30,
+        target.http + path,
+        data=parts + "--x--\r\n",
+        timeout=30,
         headers={"Content-Type": "multipart/form-data; boundary=x", "X-CSRF-Token": person.csrf},
-    )  # fmt: skip
+    )
     assert answer.status_code == 400
     files = b'--x\r\nContent-Disposition: form-data; name="f"; filename="../../x"\r\n\r\nv\r\n--x--\r\n'
     answer = person.session.post(
-        target.http + path, data=files, timeout=30,
+        target.http + path,
+        data=files,
+        timeout=30,
         headers={"Content-Type": "multipart/form-data; boundary=x", "X-CSRF-Token": person.csrf},
-    )  # fmt: skip
+    )
     assert answer.status_code == 400
 
 
 def test_a_stranger_sends_a_small_form_only(target: Besieged) -> None:
     for body in ("user_name=" + "a" * 15_000_000, "a=b&" * 1_000_000):
         answer = requests.post(
-            f"{target.http}/auth/login", data=body, timeout=30,
+            f"{target.http}/auth/login",
+            data=body,
+            timeout=30,
             headers={"Content-Type": "application/x-www-form-urlencoded"},
-        )  # fmt: skip
+        )
         assert answer.status_code == 413
     parts = "".join(f'--x\r\nContent-Disposition: form-data; name="f{n}"\r\n\r\nv\r\n' for n in range(1100))
-    for kind in ("multipart/form-data; boundary=x", "multipart/form-data", "multipart/form-data; boundary=" + "y" * 500,
-                 "application/x-www-form-urlencoded; charset=utf-7", "multipart/form-data; boundary=\xe9"):  # fmt: skip
+    for kind in (
+        "multipart/form-data; boundary=x",
+        "multipart/form-data",
+        "multipart/form-data; boundary=" + "y" * 500,
+        "application/x-www-form-urlencoded; charset=utf-7",
+        "multipart/form-data; boundary=\xe9",
+    ):
         answer = requests.post(
             f"{target.http}/auth/login",
             data=parts + "--x--",
@@ -94,9 +109,11 @@ def test_signing_in_makes_a_new_session_and_out_ends_it(target: Besieged) -> Non
     session.cookies.set("hilum_login", "known-to-the-attacker")
     page = session.get(f"{target.http}/auth/login", timeout=10)
     answer = session.post(
-        f"{target.http}/auth/login", timeout=10, allow_redirects=False,
+        f"{target.http}/auth/login",
+        timeout=10,
+        allow_redirects=False,
         data={"csrf_token": csrf_of(page.text), "user_name": "forms", "password": PASSWORD},
-    )  # fmt: skip
+    )
     assert answer.status_code == 303
     given = answer.headers["set-cookie"]
     assert "fixed-by-the-attacker" not in given
@@ -130,19 +147,38 @@ def test_a_login_form_without_its_browser_is_refused(target: Besieged) -> None:
 
 @pytest.mark.parametrize(
     "elsewhere",
-    ["https://evil.example/", "//evil.example/", "/\\evil.example", "\\\\evil.example", "/\t/evil.example", "///evil.example",
-     "javascript:alert(1)", "http:evil.example", "//[", "/%0d%0aSet-Cookie:%20a=b", "/\r\nSet-Cookie: a=b", "data:text/html,x",
-     "/" + "a" * 5000, "/@evil.example", ".evil.example", " //evil.example", "/é", "/\x00"],
-)  # fmt: skip
+    [
+        "https://evil.example/",
+        "//evil.example/",
+        "/\\evil.example",
+        "\\\\evil.example",
+        "/\t/evil.example",
+        "///evil.example",
+        "javascript:alert(1)",
+        "http:evil.example",
+        "//[",
+        "/%0d%0aSet-Cookie:%20a=b",
+        "/\r\nSet-Cookie: a=b",
+        "data:text/html,x",
+        "/" + "a" * 5000,
+        "/@evil.example",
+        ".evil.example",
+        " //evil.example",
+        "/é",
+        "/\x00",
+    ],
+)
 def test_after_the_login_one_stays_here(target: Besieged, elsewhere: str) -> None:
     target.person("forms")
     session = requests.Session()
     page = session.get(f"{target.http}/auth/login", params={"next": elsewhere.replace("\x00", "")}, timeout=10)
     assert page.status_code == 200
     answer = session.post(
-        f"{target.http}/auth/login", timeout=10, allow_redirects=False,
+        f"{target.http}/auth/login",
+        timeout=10,
+        allow_redirects=False,
         data={"csrf_token": csrf_of(page.text), "user_name": "forms", "password": PASSWORD, "next": elsewhere},
-    )  # fmt: skip
+    )
     assert answer.status_code == 303
     where = answer.headers["location"]
     assert where.startswith("/")
@@ -158,9 +194,10 @@ def refused(target: Besieged, name: str, password: str = "wrong horse staple 1")
     token = csrf_of(session.get(f"{target.http}/auth/login", timeout=10).text)
     started = time.perf_counter()
     answer = session.post(
-        f"{target.http}/auth/login", timeout=30,
+        f"{target.http}/auth/login",
+        timeout=30,
         data={"csrf_token": token, "user_name": name, "password": password},
-    )  # fmt: skip
+    )
     took = time.perf_counter() - started
     assert answer.status_code == 403
     return took, answer.text.replace(name, "").replace(token, "")
@@ -191,8 +228,10 @@ def test_no_name_opens_the_door(either: Besieged, name: str) -> None:
     token = csrf_of(session.get(f"{either.http}/auth/login", timeout=10).text)
     for password in ("' OR '1'='1", "", "\x00", "x" * 20_000):
         answer = session.post(
-            f"{either.http}/auth/login", timeout=30, allow_redirects=False,
+            f"{either.http}/auth/login",
+            timeout=30,
+            allow_redirects=False,
             data={"csrf_token": token, "user_name": name, "password": password},
-        )  # fmt: skip
+        )
         assert answer.status_code == 403
         assert "hilum_session" not in answer.cookies

@@ -33,10 +33,13 @@ def flood(target: Besieged, head: bytes, piece: bytes, times: int) -> tuple[int,
         (b"GET /health/live?", b"a" * 65536),
         (b"GET /health/live HTTP/1.1\r\nHost: x\r\nCookie: ", b"hilum_session=a; " * 4000),
         (b"", b"A" * 65536),
-        (b"POST /auth/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"X-T: " + b"a" * 8000 + b"\r\n"),
+        (
+            b"POST /auth/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n",
+            b"X-T: " + b"a" * 8000 + b"\r\n",
+        ),
     ],
     ids=["many headers", "one header", "address", "cookies", "method", "trailers"],
-)  # fmt: skip
+)
 def test_an_endless_head_is_cut_off(target: Besieged, head: bytes, piece: bytes) -> None:
     before = target.memory()
     sent, answer = flood(target, head, piece, 64 * MIB // len(piece))
@@ -91,8 +94,9 @@ def test_each_method_is_the_one_of_the_request_line(target: Besieged) -> None:
     study = f"/dicom-web/studies/{target.placed.study_uid}"
     override = {"X-HTTP-Method-Override": "DELETE", "X-Method-Override": "DELETE", "X-HTTP-Method": "DELETE"}
     assert target.ask("GET", study + "/metadata", headers=override).status_code == 200
-    assert target.ask("POST", "/fhir/Patient/_search?_method=DELETE", headers=override,
-                      data="_count=1").status_code in (200, 400, 415)  # fmt: skip
+    assert target.ask(
+        "POST", "/fhir/Patient/_search?_method=DELETE", headers=override, data="_count=1"
+    ).status_code in (200, 400, 415)
     for method in ("DELETE", "PUT", "PATCH", "TRACE", "CONNECT", "PROPFIND"):
         for path in (study, "/fhir/Patient/x", "/orders/x", "/auth/login", "/metrics", "/cds-services"):
             answer = target.ask(method, path)
@@ -110,11 +114,21 @@ def test_head_tells_no_more_than_get(target: Besieged) -> None:
     assert answer.content == b""
 
 
-@pytest.mark.parametrize("first", [b"\x16\x03\x01\x02\x00\x01\x00", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\r\n" * 5000,
-                                   b"GET / HTTP/9.9\r\n\r\n", b"GET http://other.example/metrics HTTP/1.1\r\nHost: x\r\n\r\n",
-                                   b"GET //other.example/%2e%2e/metrics HTTP/1.1\r\nHost: x\r\n\r\n",
-                                   b"GET /metrics HTTP/1.1\r\n\r\n", b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
-                                   b"GET /\xff\xfe HTTP/1.1\r\nHost: \xff\r\n\r\n", b"\x00" * 100])  # fmt: skip
+@pytest.mark.parametrize(
+    "first",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\r\n" * 5000,
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET http://other.example/metrics HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET //other.example/%2e%2e/metrics HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\n\r\n",
+        b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /\xff\xfe HTTP/1.1\r\nHost: \xff\r\n\r\n",
+        b"\x00" * 100,
+    ],
+)
 def test_what_is_no_request_is_refused(target: Besieged, first: bytes) -> None:
     assert status_of(target.raw(first, 3)) in (0, 400, 401, 404, 405)
 

@@ -13,15 +13,88 @@ from besieged import Besieged
 pytestmark = [pytest.mark.xdist_group("attacks"), pytest.mark.timeout(300)]
 
 # Overlong UTF-8, halves of pairs, NUL, directions, and what SQL, shells, templates and patterns make of text.
-ODD = ["%00", "%C0%AF", "%ED%A0%80", "%FF%FE", "%E2%80%AE", "%F4%90%80%80", "%0D%0AX:y", "%25", "_", "%5C", "%5C%5C", "'", "%22", "%27%20OR%201=1--",
-       "%7B%7B7*7%7D%7D", "$%7B7*7%7D", ";", "%F0%9F%92%A9", "%C2%80", "a" * 900, "1" * 400, "-1", "1e999", "NaN", "null", "[]", "()", "(?", "[[["]  # fmt: skip
-QIDO = ["PatientName", "PatientID", "AccessionNumber", "StudyDate", "StudyTime", "StudyInstanceUID", "ModalitiesInStudy", "00100010", "limit",
-        "offset", "includefield", "fuzzymatching", "00080060", "StudyDescription", "ReferringPhysicianName", "nonsense"]  # fmt: skip
-FHIR = {"Patient": ["_id", "identifier", "family", "given", "name", "birthdate", "gender", "_lastUpdated", "active", "_count", "_sort", "_page", "_format", "_elements"],
-        "ServiceRequest": ["_id", "identifier", "patient", "authored", "status", "code", "patient.identifier", "_include"],
-        "ImagingStudy": ["_id", "identifier", "patient", "started", "modality", "series", "instance", "basedon", "status", "endpoint"],
-        "DiagnosticReport": ["_id", "identifier", "patient", "issued", "status", "code", "category", "based-on", "result"],
-        "Endpoint": ["_id", "status", "connection-type"]}  # fmt: skip
+ODD = [
+    "%00",
+    "%C0%AF",
+    "%ED%A0%80",
+    "%FF%FE",
+    "%E2%80%AE",
+    "%F4%90%80%80",
+    "%0D%0AX:y",
+    "%25",
+    "_",
+    "%5C",
+    "%5C%5C",
+    "'",
+    "%22",
+    "%27%20OR%201=1--",
+    "%7B%7B7*7%7D%7D",
+    "$%7B7*7%7D",
+    ";",
+    "%F0%9F%92%A9",
+    "%C2%80",
+    "a" * 900,
+    "1" * 400,
+    "-1",
+    "1e999",
+    "NaN",
+    "null",
+    "[]",
+    "()",
+    "(?",
+    "[[[",
+]
+QIDO = [
+    "PatientName",
+    "PatientID",
+    "AccessionNumber",
+    "StudyDate",
+    "StudyTime",
+    "StudyInstanceUID",
+    "ModalitiesInStudy",
+    "00100010",
+    "limit",
+    "offset",
+    "includefield",
+    "fuzzymatching",
+    "00080060",
+    "StudyDescription",
+    "ReferringPhysicianName",
+    "nonsense",
+]
+FHIR = {
+    "Patient": [
+        "_id",
+        "identifier",
+        "family",
+        "given",
+        "name",
+        "birthdate",
+        "gender",
+        "_lastUpdated",
+        "active",
+        "_count",
+        "_sort",
+        "_page",
+        "_format",
+        "_elements",
+    ],
+    "ServiceRequest": ["_id", "identifier", "patient", "authored", "status", "code", "patient.identifier", "_include"],
+    "ImagingStudy": [
+        "_id",
+        "identifier",
+        "patient",
+        "started",
+        "modality",
+        "series",
+        "instance",
+        "basedon",
+        "status",
+        "endpoint",
+    ],
+    "DiagnosticReport": ["_id", "identifier", "patient", "issued", "status", "code", "category", "based-on", "result"],
+    "Endpoint": ["_id", "status", "connection-type"],
+}
 PAGES = [
     "text",
     "modality",
@@ -152,8 +225,22 @@ def test_many_values_are_a_list_and_no_stack(either: Besieged) -> None:
 
 def test_sql_in_values_stays_text(either: Besieged) -> None:
     placed = either.placed
-    for value in ("' OR 1=1 --", "' OR '1'='1", "x'; DROP TABLE patient; --", "_", "____", "%", "%%", "\\", "\\%", "%\\", placed.patient.number[:-1] + "_",
-                  placed.patient.number[:-1] + "%", "\\_", '" OR ""="'):  # fmt: skip
+    for value in (
+        "' OR 1=1 --",
+        "' OR '1'='1",
+        "x'; DROP TABLE patient; --",
+        "_",
+        "____",
+        "%",
+        "%%",
+        "\\",
+        "\\%",
+        "%\\",
+        placed.patient.number[:-1] + "_",
+        placed.patient.number[:-1] + "%",
+        "\\_",
+        '" OR ""="',
+    ):
         text = quote(value)
         assert either.ask("GET", f"/dicom-web/studies?PatientID={text}").status_code == 204, value
         assert either.ask("GET", f"/dicom-web/studies?PatientName={text}").status_code in (204, 400), value
@@ -174,11 +261,46 @@ def test_sql_in_values_stays_text(either: Besieged) -> None:
 
 def test_deep_and_wide_json_is_refused(either: Besieged) -> None:
     path = "/cds-services/prior-imaging-order-sign"
-    bodies = [b"[" * 100_000, b'{"a":' * 100_000, b'{"hook":' + b"1" * 100_000 + b"}", b'{"hook":"order-sign","hook":"x"}', b"\xff\xfe{}", b"", b"null",
-              b'{"hook":"order-sign","hookInstance":"1","context":' + b"[" * 900 + b"]" * 900 + b"}", b'"' + b"\\ud800" * 10 + b'"', b"1e999",
-              json.dumps({"hook": "order-sign", "hookInstance": "1", "context": {"patientId": "\x00", "draftOrders": {"entry": [{"resource": {
-                  "resourceType": "ServiceRequest", "code": {"text": "\x00"}, "identifier": [{"value": "\x00", "system": "\x00"}]}}] * 200}}}).encode(),
-              json.dumps({"hook": "order-sign", "hookInstance": "x" * 10**6, "context": {"patientId": "x" * 10**6, "draftOrders": {}}}).encode()]  # fmt: skip
+    bodies = [
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b'{"hook":' + b"1" * 100_000 + b"}",
+        b'{"hook":"order-sign","hook":"x"}',
+        b"\xff\xfe{}",
+        b"",
+        b"null",
+        b'{"hook":"order-sign","hookInstance":"1","context":' + b"[" * 900 + b"]" * 900 + b"}",
+        b'"' + b"\\ud800" * 10 + b'"',
+        b"1e999",
+        json.dumps(
+            {
+                "hook": "order-sign",
+                "hookInstance": "1",
+                "context": {
+                    "patientId": "\x00",
+                    "draftOrders": {
+                        "entry": [
+                            {
+                                "resource": {
+                                    "resourceType": "ServiceRequest",
+                                    "code": {"text": "\x00"},
+                                    "identifier": [{"value": "\x00", "system": "\x00"}],
+                                }
+                            }
+                        ]
+                        * 200
+                    },
+                },
+            }
+        ).encode(),
+        json.dumps(
+            {
+                "hook": "order-sign",
+                "hookInstance": "x" * 10**6,
+                "context": {"patientId": "x" * 10**6, "draftOrders": {}},
+            }
+        ).encode(),
+    ]
     for body in bodies:
         for at in (path, path + "/feedback", "/cds-services/prior-imaging-patient-view"):
             harmless(either, at, method="POST", data=body, headers={"Content-Type": "application/json"})

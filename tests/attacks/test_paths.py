@@ -15,19 +15,51 @@ from fixtures.department import Department, Patient, next_numbers
 
 pytestmark = [pytest.mark.xdist_group("attacks"), pytest.mark.timeout(300)]
 
-OUT = ["..", "../..", "..%2f..%2f..%2fetc%2fpasswd", "%2e%2e/%2e%2e/hilum.toml", "..%5c..%5chilum.toml", "....//....//etc/passwd", "%00", "/etc/passwd",
-       "..%c0%af..%c0%afetc/passwd", "%252e%252e%252fhilum.toml", "~root", "C:%5cboot.ini", "file:///etc/passwd", "1.2.3/../../../../hilum.toml", "."]  # fmt: skip
+OUT = [
+    "..",
+    "../..",
+    "..%2f..%2f..%2fetc%2fpasswd",
+    "%2e%2e/%2e%2e/hilum.toml",
+    "..%5c..%5chilum.toml",
+    "....//....//etc/passwd",
+    "%00",
+    "/etc/passwd",
+    "..%c0%af..%c0%afetc/passwd",
+    "%252e%252e%252fhilum.toml",
+    "~root",
+    "C:%5cboot.ini",
+    "file:///etc/passwd",
+    "1.2.3/../../../../hilum.toml",
+    ".",
+]
 SECRETS = (b"root:", b"[facility]", b"PRIVATE KEY", b"ae_title")
 
 
 @pytest.mark.parametrize("way", OUT)
 def test_no_address_leads_out(target: Besieged, way: str) -> None:
     uid = target.placed.study_uid
-    for path in (f"/static/{way}", f"/static/x/{way}", f"/static/x/../{way}", f"/dicom-web/studies/{way}", f"/dicom-web/studies/{uid}/series/{way}",
-                 f"/dicom-web/studies/{uid}/series/1.2/instances/{way}", f"/dicom-web/studies/{uid}/series/1.2/instances/1.2/bulkdata/{way}",
-                 f"/dicom-web/studies/{uid}/series/1.2/instances/1.2/frames/{way}", f"/dicom-web/studies/{way}/metadata", f"/dicom-web/{way}",
-                 f"/fhir/Patient/{way}", f"/fhir/{way}", f"/fhir/ImagingStudy/{way}", f"/orders/{way}", f"/studies/{way}", f"/studies/{way}/chain",
-                 f"/cds-services/{way}", f"/{way}", f"/reports/{way}/edit", f"/exceptions/{way}/candidates"):  # fmt: skip
+    for path in (
+        f"/static/{way}",
+        f"/static/x/{way}",
+        f"/static/x/../{way}",
+        f"/dicom-web/studies/{way}",
+        f"/dicom-web/studies/{uid}/series/{way}",
+        f"/dicom-web/studies/{uid}/series/1.2/instances/{way}",
+        f"/dicom-web/studies/{uid}/series/1.2/instances/1.2/bulkdata/{way}",
+        f"/dicom-web/studies/{uid}/series/1.2/instances/1.2/frames/{way}",
+        f"/dicom-web/studies/{way}/metadata",
+        f"/dicom-web/{way}",
+        f"/fhir/Patient/{way}",
+        f"/fhir/{way}",
+        f"/fhir/ImagingStudy/{way}",
+        f"/orders/{way}",
+        f"/studies/{way}",
+        f"/studies/{way}/chain",
+        f"/cds-services/{way}",
+        f"/{way}",
+        f"/reports/{way}/edit",
+        f"/exceptions/{way}/candidates",
+    ):
         answer = target.ask("GET", path, "radiologist")
         assert answer.status_code < 500, (path, answer.text)
         assert not any(secret in answer.content for secret in SECRETS), path
@@ -39,8 +71,24 @@ def test_bulk_data_stays_in_its_instance(target: Besieged) -> None:
     root = "/dicom-web/studies/{}/series/{}/instances/{}".format(
         *(instance[k]["Value"][0] for k in ("0020000D", "0020000E", "00080018"))
     )
-    for place in ("0/99999999", "99999999999999999999/1", "-1/10", "0/-1", "0/0", "1e3/5", "0x10/5", "4294967296/4294967296", "pixeldata/x", "0/1/2", "0", "", "/",
-                  "%00/1", "9" * 400 + "/1", "pixeldata?x"):  # fmt: skip
+    for place in (
+        "0/99999999",
+        "99999999999999999999/1",
+        "-1/10",
+        "0/-1",
+        "0/0",
+        "1e3/5",
+        "0x10/5",
+        "4294967296/4294967296",
+        "pixeldata/x",
+        "0/1/2",
+        "0",
+        "",
+        "/",
+        "%00/1",
+        "9" * 400 + "/1",
+        "pixeldata?x",
+    ):
         answer = target.ask("GET", f"{root}/bulkdata/{place}")
         assert answer.status_code < 500, place
         assert len(answer.content) < 1_000_000
@@ -59,8 +107,20 @@ def test_bulk_data_stays_in_its_instance(target: Besieged) -> None:
     ):
         for tail in ("", "/rendered", "/thumbnail"):
             assert target.ask("GET", f"{root}/frames/{frames}{tail}").status_code < 500, (frames, tail)
-    for query in ("viewport=99999,99999", "viewport=0,0", "viewport=1,99999", "window=1e9,1", "window=0,0,sigmoid", "window=999999999,0.000000001,sigmoid",
-                  "window=-999999999.999999999,-1", "quality=0", "window=nan,1", "viewport=99999,1&quality=100", "window=١,١", "viewport=-1,-1"):  # fmt: skip
+    for query in (
+        "viewport=99999,99999",
+        "viewport=0,0",
+        "viewport=1,99999",
+        "window=1e9,1",
+        "window=0,0,sigmoid",
+        "window=999999999,0.000000001,sigmoid",
+        "window=-999999999.999999999,-1",
+        "quality=0",
+        "window=nan,1",
+        "viewport=99999,1&quality=100",
+        "window=١,١",
+        "viewport=-1,-1",
+    ):
         for tail in ("/rendered", "/thumbnail", "/frames/1/rendered"):
             for accept in ("image/png", "image/jpeg"):
                 answer = target.ask("GET", f"{root}{tail}?{query}", headers={"Accept": accept})
@@ -104,8 +164,21 @@ def files_of(department: Department) -> set[Path]:
 @pytest.mark.filterwarnings("ignore")
 def test_identifiers_of_images_name_no_files(target: Besieged) -> None:
     before = files_of(target.department)
-    for name in ("../../../../tmp/" + uuid.uuid4().hex, "/tmp/" + uuid.uuid4().hex, "..", "1.2.3\\..\\x", "1.2.3/../4", "a" * 64, "1..2", "1.2.3\x00", "1" * 65, "",
-                 "1.2.3 OR 1=1", "é", "1.2\r\n3"):  # fmt: skip
+    for name in (
+        "../../../../tmp/" + uuid.uuid4().hex,
+        "/tmp/" + uuid.uuid4().hex,
+        "..",
+        "1.2.3\\..\\x",
+        "1.2.3/../4",
+        "a" * 64,
+        "1..2",
+        "1.2.3\x00",
+        "1" * 65,
+        "",
+        "1.2.3 OR 1=1",
+        "é",
+        "1.2\r\n3",
+    ):
         for keyword in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID"):
             image = target.department.image(target.placed)
             setattr(image, keyword, name)

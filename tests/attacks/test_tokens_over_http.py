@@ -70,8 +70,18 @@ def test_no_key_is_taken_from_the_token(target: Besieged) -> None:
         "x": packed(numbers.x.to_bytes(32, "big")),
         "y": packed(numbers.y.to_bytes(32, "big")),
     }
-    for extra in ({}, {"jwk": jwk}, {"jwk": jwk, "kid": "mine"}, {"jku": f"{target.http}/static/x"}, {"x5u": "http://127.0.0.1:1/"},
-                  {"x5c": ["AAAA"]}, {"crit": ["exp"]}, {"crit": ["b64"], "b64": False}, {"zip": "DEF"}, {"cty": "JWT"}):  # fmt: skip
+    for extra in (
+        {},
+        {"jwk": jwk},
+        {"jwk": jwk, "kid": "mine"},
+        {"jku": f"{target.http}/static/x"},
+        {"x5u": "http://127.0.0.1:1/"},
+        {"x5c": ["AAAA"]},
+        {"crit": ["exp"]},
+        {"crit": ["b64"], "b64": False},
+        {"zip": "DEF"},
+        {"cty": "JWT"},
+    ):
         refused(target, signed({**header, **extra}, {**payload, "role": "admin"}, key))
     for kid in (
         "../../../../dev/null",
@@ -93,13 +103,36 @@ def test_no_part_of_a_token_can_be_changed(target: Besieged) -> None:
     real = target.department.token("auditor")
     head, payload, signature = real.split(".")
     claims = unpacked(payload)
-    for change in ({"role": "admin"}, {"aud": "other"}, {"iss": "other"}, {"exp": int(time.time()) + 10**6}, {"kind": "user", "sub": "x"},
-                   {"exp": 0}, {"exp": "never"}, {"exp": 1e400}, {"nbf": -1}):  # fmt: skip
+    for change in (
+        {"role": "admin"},
+        {"aud": "other"},
+        {"iss": "other"},
+        {"exp": int(time.time()) + 10**6},
+        {"kind": "user", "sub": "x"},
+        {"exp": 0},
+        {"exp": "never"},
+        {"exp": 1e400},
+        {"nbf": -1},
+    ):
         refused(target, f"{head}.{packed(json.dumps({**claims, **change}).encode())}.{signature}")
     r_and_s_zero = packed(bytes(64))
-    for odd in (f"{head}.{payload}.{r_and_s_zero}", f"{head}.{payload}", f"{head}..{signature}", "..", "...", "a.b.c", " ", "é.é.é",
-                real + "=", real + ".", f"{head}.{payload}.{signature[:-1]}", real * 100, "a" * 60_000,
-                f"{packed(b'[' * 5000)}.{payload}.{signature}", f"{packed(b'{' + b'}' * 9)}.{payload}.{signature}"):  # fmt: skip
+    for odd in (
+        f"{head}.{payload}.{r_and_s_zero}",
+        f"{head}.{payload}",
+        f"{head}..{signature}",
+        "..",
+        "...",
+        "a.b.c",
+        " ",
+        "é.é.é",
+        real + "=",
+        real + ".",
+        f"{head}.{payload}.{signature[:-1]}",
+        real * 100,
+        "a" * 60_000,
+        f"{packed(b'[' * 5000)}.{payload}.{signature}",
+        f"{packed(b'{' + b'}' * 9)}.{payload}.{signature}",
+    ):
         refused(target, odd)
 
 
