@@ -19,7 +19,7 @@ from hilum.fhir.search import Search, find_endpoints
 from hilum.fhir.search_parameters import SEARCHABLE, Searchable
 from hilum.fhir.service_request import service_request_from_order
 from hilum.security.audit import Read, ReadLog
-from hilum.security.policy import Action, scope_for
+from hilum.security.policy import Action, decide, scope_for
 from hilum.storage.audit_records import audit_records
 from hilum.storage.fhir_criteria import Criterion, Kind, OneOf, Row
 from hilum.storage.fhir_queries import (
@@ -78,6 +78,11 @@ class Reading:
         if not found:
             raise NotFound
         return found[0].resource
+
+    def admit(self, searchable: Searchable) -> None:
+        """Refuse, and record it, where the asker may not search this at all."""
+        if not decide(self.actor, searchable.action).allowed:
+            self.read_log.record(self.actor, Read(searchable.action))
 
     def search(self, searchable: Searchable, search: Search) -> Resource:
         """Return the Bundle of one page."""

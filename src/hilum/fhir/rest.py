@@ -120,6 +120,8 @@ class FhirDoor:
             if kind == "Endpoint":
                 return reading.endpoints(fields, lenient=lenient)
             searchable = SEARCHABLE[kind]
+            # Whoever may not search hears that, and nothing about what they asked.
+            reading.admit(searchable)
             return reading.search(searchable, read_search(searchable, fields, reading.zone, lenient=lenient))
 
         return _answer(await run_in_threadpool(run))
