@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -25,8 +23,3 @@ class ViewerSettings(Section):
         default="",
         description="Where `scripts/ohif.sh` has put OHIF; empty for `share/hilum/ohif` in the Python environment.",
     )
-
-    @property
-    def ohif_path(self) -> Path:
-        """The folder of OHIF, whether or not anything is there."""
-        return Path(self.ohif_folder) if self.ohif_folder else Path(sys.prefix) / "share" / "hilum" / "ohif"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from base64 import b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ class Installed:
 
 def installed(settings: ViewerSettings) -> Installed | None:
     """OHIF, if it is there; looked at again when it is installed anew."""
-    folder = settings.ohif_path
+    folder = Path(settings.ohif_folder or Path(sys.prefix, "share", "hilum", "ohif"))
     try:
         marked = (folder / MARKER).stat().st_mtime_ns
     except OSError:
