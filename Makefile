@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
 
-.PHONY: run demo test check docs soak bench fresh lock clean help
+.PHONY: run demo test check sbom docs soak bench fresh lock clean help
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
@@ -31,6 +31,9 @@ check: $(VENV)/.developing  ## lint, format, types, the contracts of the house, 
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(PYTEST) -q tests/unit/test_docs.py $(wildcard tests/*/test_migrations.py)
+
+sbom: $(VENV)/.developing  ## the software bill of materials, CycloneDX, as dist/hilum.cdx.json
+	$(BIN)/python scripts/sbom.py
 
 docs: $(VENV)/.installed  ## write the generated pages of docs/ anew
 	$(BIN)/python scripts/configuration_page.py
