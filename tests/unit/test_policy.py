@@ -73,14 +73,17 @@ from hilum.workflow.accounts import (
     has_accounts,
     issue_token,
     link_user,
+    note_key_rotation,
     set_password,
     sign_in_failed,
 )
 from hilum.workflow.acquisition import start_exam, update_exam
+from hilum.workflow.clients import AddClient, add_client, change_client_keys, disable_client
+from hilum.workflow.commitment import RequestCommitment, request_commitment
 from hilum.workflow.images import CompleteStudy, complete_study, record_instance
 from hilum.workflow.ordering import cancel_order, change_order, discontinue_order, place_order
 from hilum.workflow.priors import CheckPriors, KeepFeedback, check_priors, keep_feedback
-from hilum.workflow.reading import OpenImages, WorklistServed, open_images, worklist_served
+from hilum.workflow.reading import MoveImages, OpenImages, WorklistServed, move_images, open_images, worklist_served
 from hilum.workflow.reconciliation import AssignStudy, DismissException, assign_study, dismiss_exception
 from hilum.workflow.registration import merge_patients, register_patient
 from hilum.workflow.reporting import (
@@ -161,6 +164,12 @@ def _item(ward: Ward) -> str:
     return ward.open_items()[0].id
 
 
+def _client(ward: Ward) -> AddClient:
+    command = AddClient("app", Role.SERVICE, {"keys": []})
+    ward.store.run(add_client, command, actor_of(Role.ADMIN))
+    return command
+
+
 def _grant() -> GrantAccess:
     return GrantAccess("someone", datetime.now(UTC) + timedelta(hours=1), "covers for a colleague", Identifier("1"))
 
@@ -219,6 +228,18 @@ VERBS: dict[Any, tuple[Action, Build]] = {
     change_role: (Action.MANAGE_USERS, lambda w, o: ChangeRole("someone", Role.ADMIN)),
     link_user: (Action.MANAGE_USERS, lambda w, o: LinkUser("someone", "https://issuer", "subject")),
     end_sessions: (Action.MANAGE_USERS, lambda w, o: EndSessions("someone")),
+    note_key_rotation: (Action.MANAGE_USERS, lambda w, o: "signing"),
+    add_client: (Action.MANAGE_USERS, lambda w, o: AddClient("app", Role.SERVICE, {"keys": []})),
+    change_client_keys: (Action.MANAGE_USERS, lambda w, o: _client(w)),
+    disable_client: (Action.MANAGE_USERS, lambda w, o: _client(w).name),
+    move_images: (
+        Action.READ_IMAGES,
+        lambda w, o: MoveImages(OpenImages(_study(w, o), o.id, o.patient_id, PAGE), "CT01"),
+    ),
+    request_commitment: (
+        Action.STORE_IMAGES,
+        lambda w, o: RequestCommitment("CT01", new_uid(), (), timedelta(0)),
+    ),
     limit_account: (Action.MANAGE_USERS, lambda w, o: LimitAccount("someone", ("GENHOSP",))),
     label_patient: (Action.MANAGE_ACCESS, lambda w, o: LabelPatient(Identifier("1"), Confidentiality.VIP)),
     grant_access: (Action.MANAGE_ACCESS, lambda w, o: _grant()),
@@ -228,8 +249,12 @@ VERBS: dict[Any, tuple[Action, Build]] = {
 }
 
 
-# In the name of who sent the message (test_inbound), or of someone whose password or cookie the door has checked.
-ASKING_OTHERWISE = {"receive_message", "sign_in", "sign_in_failed", "sign_out", "touch_session", "proved_again"}
+# In the name of who sent the message (test_inbound), or of someone whose password, cookie or assertion the door has
+# checked; or a refusal, which takes no right.
+ASKING_OTHERWISE = {
+    "receive_message", "sign_in", "sign_in_failed", "sign_in_by_provider", "sign_out", "touch_session", "proved_again",
+    "refuse_client", "refuse_move", "revoke_token", "use_client_assertion", "note_attempt",
+}  # fmt: skip
 
 
 def test_every_verb_has_its_denied_twin() -> None:

@@ -1,7 +1,7 @@
 """Every way in, and the action that the policy is asked for there: HTTP routes, DIMSE services, HL7 messages.
 
-The doors ask for these actions themselves. This table says which, so that a test can walk through all of them with every
-role; it fails when a door has an entry that is not listed here. docs/security-policy.md is made from it.
+The doors ask for these actions themselves. This table says which, so that a test can walk through all of them with
+every role; it fails when a door has an entry that is not listed here. docs/security-policy.md is made from it.
 """
 
 from __future__ import annotations
@@ -128,6 +128,9 @@ DIMSE: Mapping[tuple[str, str], Action] = {
     ("mpps", "N_SET_RQ"): A.PERFORM_EXAM,
     ("storage", "C_STORE_RQ"): A.STORE_IMAGES,
     ("query", "C_FIND_RQ"): A.READ_IMAGES,
+    ("get", "C_GET_RQ"): A.READ_IMAGES,
+    ("move", "C_MOVE_RQ"): A.READ_IMAGES,
+    ("commitment", "N_ACTION_RQ"): A.STORE_IMAGES,
 }
 
 # What a sender needs besides RECEIVE_MESSAGE, by message and, of orders, by order control (tables 0076, 0003, 0119).

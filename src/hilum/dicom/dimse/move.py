@@ -65,6 +65,8 @@ class ImageMove:
         caller = caller_of(context, settings)
         if settings.dicom.peer_named(caller.ae_title) is None:
             self._reads.record(caller.actor, Read(Action.READ_IMAGES), refuse_move)
+        # Before anything is said of destinations, which are nobody's to try out.
+        self._reads.record(caller.actor, Read(Action.READ_IMAGES))
         keys, _ = read_keys(context, request)
         wanted = wanted_of(keys, context.abstract_syntax)
         called = destination_of(settings.dicom, request.command.move_destination or "")
