@@ -64,7 +64,7 @@ class Launch:
 def _study(connection: Any, query: dict[str, str], scope: Scope, *, in_ohif: bool) -> str:
     """A study by its UID (the first, where several are named) or its accession number: its page, or in OHIF.
 
-    What has no images yet has only its page.
+    What has no images yet, or is not verified, has only its page.
     """
     uid = query.get("studyUID", "").split(",")[0].split("\\")[0]
     accession = query.get("accessionNumber", "").split("^")[0]
@@ -75,7 +75,8 @@ def _study(connection: Any, query: dict[str, str], scope: Scope, *, in_ohif: boo
         shown = studies_of_order(connection, order.id) if in_ohif else []
         return urls.ohif(*(each.study.study_instance_uid for each in shown)) if shown else urls.order(order.id)
     if uid and study_shown(connection, uid, scope) is not None:
-        return urls.ohif(uid) if in_ohif else urls.study(uid)
+        # Whose images these are is not proven: our own page says so, OHIF has no way to.
+        return urls.study(uid)
     raise NotFound(NOT_HERE)
 
 
