@@ -145,3 +145,11 @@ def test_a_database_that_does_not_answer_is_a_finding_not_the_end(tmp_path: Path
     with zipfile.ZipFile(file) as bundle:
         assert json.loads(bundle.read("database.json")) == {"failed": "unavailable"}
         assert b"HILUM" in bundle.read("settings.json")
+
+
+def test_check_names_what_keeps_the_trail_from_its_collector(tmp_path: Path) -> None:
+    (tmp_path / "hilum.toml").write_text('[audit]\nsyslog = "udp://127.0.0.1:514"\nca = "tls/none.pem"\n')
+    code, said = run("--home", str(tmp_path), "check")
+    assert code == 1
+    assert "[audit] syslog over udp:// is never confirmed" in said
+    assert "tls/none.pem, which cannot be read" in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 
 from hilum.app import Application
@@ -19,6 +20,7 @@ def findings(application: Application) -> Iterator[Finding]:
     yield from _doors(settings)
     yield from tls_findings(settings, application.store.clock())
     yield from _routes(application)
+    yield from _collector(settings)
     yield from _database(application)
     yield from _clocks(application)
     yield from _archive(application)
@@ -37,6 +39,17 @@ def _routes(application: Application) -> Iterator[Finding]:
 
     for text in check_delivery(application.settings, application.senders().keys()):
         yield Finding("fault", text)
+
+
+def _collector(settings: Settings) -> Iterator[Finding]:
+    """What keeps the audit trail from its collector."""
+    if not settings.audit.syslog:
+        return
+    if settings.audit.syslog.startswith("udp:"):
+        yield Finding("opening", "[audit] syslog over udp:// is never confirmed: what the collector drops is lost.")
+    for name in filter(None, (settings.audit.ca, settings.audit.cert, settings.audit.key)):
+        if not os.access(settings.paths.within(name), os.R_OK):
+            yield Finding("fault", f"[audit] names {settings.paths.within(name)}, which cannot be read.")
 
 
 def _database(application: Application) -> Iterator[Finding]:
