@@ -67,7 +67,7 @@ def test_no_address_leads_out(target: Besieged, way: str) -> None:
 
 def test_bulk_data_stays_in_its_instance(target: Besieged) -> None:
     (study,) = target.department.qido(StudyInstanceUID=target.placed.study_uid)
-    (instance,) = target.department.qido(f"/studies/{study['0020000D']['Value'][0]}/instances")
+    instance, *_ = target.department.qido(f"/studies/{study['0020000D']['Value'][0]}/instances")
     root = "/dicom-web/studies/{}/series/{}/instances/{}".format(
         *(instance[k]["Value"][0] for k in ("0020000D", "0020000E", "00080018"))
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from besieged import PASSWORD, SCRIPTS, Besieged
+from besieged import MIB, PASSWORD, SCRIPTS, Besieged
 from playwright.sync_api import Page, sync_playwright
 
 from fixtures.department import AUTHORITY, Patient, accepted, next_numbers
@@ -123,7 +123,7 @@ def watched() -> Iterator[tuple[Page, list[str]]]:
 
 def visit(page: Page, where: str, wrong: list[str]) -> set[str]:
     """Look at a page, see that it holds no live script of a stranger, and return where it leads."""
-    answer = page.goto(where, wait_until="load")
+    answer = page.goto(where, wait_until="domcontentloaded")
     assert answer is not None
     assert answer.status < 500, where
     assert "script-src 'self'" in answer.headers.get("content-security-policy", ""), where
@@ -141,6 +141,7 @@ def visit(page: Page, where: str, wrong: list[str]) -> set[str]:
 
 def test_no_page_runs_what_is_stored(poisoned: Besieged, watched: tuple[Page, list[str]]) -> None:
     page, wrong = watched
+    poisoned.allowed = 400 * MIB  # two rendering processes start for the thumbnails
     poisoned.person("reader")
     page.goto(f"{poisoned.http}/auth/login")
     page.get_by_label("User name").fill("reader")
@@ -154,12 +155,15 @@ def test_no_page_runs_what_is_stored(poisoned: Besieged, watched: tuple[Page, li
     opened: dict[str, int] = {}
     for link in sorted(links, key=lambda each: (not each.startswith("/orders/"), each)):
         kind = link.split("/")[1].partition("?")[0]
-        if opened.setdefault(kind, 0) < 10:
+        if opened.setdefault(kind, 0) < 5:
             opened[kind] += 1
             seen.add(link)
             visit(page, poisoned.http + link, wrong)
     assert any(link.startswith("/orders/") for link in seen)
     assert any(link.startswith("/studies/") for link in seen)
+    for where in ("/audit", "/access/reviews", "/access/break-glass", "/auth/password"):
+        page.goto(poisoned.http + where)
+        assert wrong == [], where
     person = poisoned.person("reader")
     listed = person.get("/worklist/rows?status=all").text
     assert SCRIPTS[0] not in listed

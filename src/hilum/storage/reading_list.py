@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from hilum.core.errors import InvalidInput
 from hilum.core.order import OrderStatus, Priority
 from hilum.core.report import ReportStatus
 from hilum.core.scope import Scope
@@ -145,6 +146,8 @@ def _walk(
     query = sa.select(source.id.label("id"), (sa.null() if source.at is None else source.at).label("at"))
     query = query.select_from(source.joined).where(*source.where)
     if start is not None:
+        if (start.at is None) != (source.at is None):
+            raise InvalidInput("There is no such page of the list.", field="cursor")
         values: list[Any] = [start.id] if start.at is None else [start.at, start.id]
         place = (
             sa.tuple_(*columns),
