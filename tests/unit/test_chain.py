@@ -21,6 +21,7 @@ UNLINKED = {
     EventName.MESSAGE_RECEIVED,
     EventName.STUDY_UNMATCHED,
     EventName.ORDER_STATUS_CHANGED,
+    EventName.GLASS_BROKEN,
 }
 
 
