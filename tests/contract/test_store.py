@@ -8,8 +8,8 @@ from datetime import date
 
 import pytest
 import sqlalchemy as sa
-from fixtures.stores import HL7_PEER
 
+from fixtures.stores import HL7_PEER
 from hilum.core.actor import Actor, ActorKind, Door, Role
 from hilum.core.errors import Conflict, Forbidden, NotFound
 from hilum.core.patient import PatientIdentifier, PersonName

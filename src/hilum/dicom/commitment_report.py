@@ -161,6 +161,6 @@ class Commitments:
                 (_, transfer_syntax), context_id = next(iter(requestor.contexts.items()))
                 return self.tell(request, context_id, transfer_syntax, requestor.invoke)
         except HilumError as error:
-            level = logging.INFO if isinstance(error, Unavailable) else logging.WARNING
-            log.log(level, "a peer can't be told now", extra={"ae_title": request.peer, "code": error.code})
+            write = log.info if isinstance(error, Unavailable) else log.warning
+            write("a peer cannot be told now", extra={"ae_title": request.peer, "code": error.code})
             return False

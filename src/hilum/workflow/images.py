@@ -76,9 +76,7 @@ def record_instance(uow: UnitOfWork, command: RecordInstance, actor: Actor) -> R
     place, is_new, contradicts = _place(uow, command)
     study = place.study
     order = None if place.is_one_more else _order(uow, place, is_new)
-    permit(
-        uow, actor, Action.STORE_IMAGES, patient_id=study.patient_id, study_id=study.id, order_id=study.order_id
-    )
+    permit(uow, actor, Action.STORE_IMAGES, patient_id=study.patient_id, study_id=study.id, order_id=study.order_id)
     beside = bool(held)
     withheld = contradicts or (not place.is_one_more and _wrong_entry(uow, command, study, order))
     series, instance = {**command.series, "withheld": withheld}, {**command.instance, "beside": beside}
