@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.requests import Request
 
 from fixtures.department import eventually
 from hilum.core.actor import Actor, ActorKind, Door, Identifier, Role
@@ -17,7 +18,9 @@ from hilum.core.errors import Duplicate, Forbidden, HilumError, NotAuthenticated
 from hilum.security.keys import Keyring
 from hilum.security.passwords import MANY_FAILURES, hash_password
 from hilum.security.tokens import issue
+from hilum.serve.browser import BrowserSessions
 from hilum.serve.identity import Authenticator, session_id_of
+from hilum.settings import Configuration
 from hilum.storage.sessions import failures_of, open_sessions
 from hilum.storage.store import Store
 from hilum.storage.users import find_user
@@ -176,6 +179,17 @@ def test_people_end_their_own_sessions_and_nobody_elses(store: Store, clock: Clo
     assert store.run(end_sessions, EndSessions("ann", kept=second), ANN) == 1
     with store.read() as db:
         assert [each.id for each in open_sessions(db, "ann", clock.now, IDLE)] == [second]
+
+
+def test_cookies_go_over_https_only_where_people_use_https(
+    sqlite_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for root, secure in (("https://hilum.example.org", True), ("", False)):
+        monkeypatch.setenv("HILUM_HTTP__PUBLIC_URL", root)
+        sessions = BrowserSessions(sqlite_store, Configuration(tmp_path))
+        opening = sessions.opening(Request({"type": "http", "headers": []}))
+        cookie = sessions.opened(opening, "/").headers["set-cookie"]
+        assert ("; Secure" in cookie, "; HttpOnly" in cookie, "; SameSite=Lax" in cookie) == (secure, True, True)
 
 
 def fail(store: Store, clock: Clock, times: int, *, name: str = "ann", address: str = "10.6.6.6") -> None:
