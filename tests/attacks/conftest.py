@@ -14,6 +14,10 @@ from fixtures.department import Patient, new_department, next_numbers
 
 def _open(home: Path, database: str) -> Iterator[Besieged]:
     department = new_department(home, database)
+    # Far from Greenwich, so that the first and the last day there are do not exist everywhere.
+    zone = "Pacific/Auckland" if database == "sqlite" else "America/Los_Angeles"
+    config = home / "hilum.toml"
+    config.write_text(config.read_text().replace("[facility]", f'[facility]\nzone = "{zone}"', 1))
     department.start()
     try:
         patient = Patient(next_numbers(1)[0])

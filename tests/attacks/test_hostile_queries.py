@@ -316,3 +316,20 @@ def test_deep_and_wide_json_is_refused(either: Besieged) -> None:
             harmless(either, at, method="POST", data=body, headers={"Content-Type": "application/json"})
     feedback = {"feedback": [{"card": "\x00x", "outcome": "accepted", "\x00": "\x00"}]}
     harmless(either, path + "/feedback", method="POST", json=feedback)
+
+
+def test_the_first_and_the_last_day_there_are_break_nothing(either: Besieged) -> None:
+    for day in (
+        "0001",
+        "0001-01",
+        "0001-01-01",
+        "0001-01-01T00:00:00%2B14:00",
+        "9999",
+        "9999-12-31",
+        "9999-12-31T23:59:59-14:00",
+        "0000",
+    ):
+        for prefix in ("", "lt", "ge", "ne", "ap"):
+            harmless(either, f"/fhir/Patient?birthdate={prefix}{day}")
+            harmless(either, f"/fhir/ServiceRequest?authored={prefix}{day}&_lastUpdated={prefix}{day}")
+        harmless(either, f"/dicom-web/studies?StudyDate={day.replace('-', '')[:8]}-")

@@ -11,7 +11,7 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 import orjson
@@ -261,7 +261,8 @@ def _interval(name: str, text: str, zone: tzinfo) -> tuple[datetime, datetime]:
         if fraction:
             moment += timedelta(microseconds=int(fraction[1:].ljust(6, "0")))
         end = _next(moment, month, day, hour, second, fraction)
-        return moment.astimezone(zone), end.astimezone(zone)
+        # Through UTC, in which it is compared: the first and the last day there are have no such moment everywhere.
+        return moment.astimezone(UTC).astimezone(zone), end.astimezone(UTC).astimezone(zone)
     except (ValueError, OverflowError):
         raise InvalidInput("There is no such date or time.", field=name) from None
 
@@ -335,8 +336,8 @@ def _cursor(text: str | None, sorting: Sorting, moments: frozenset[str]) -> Afte
         moment = datetime.fromisoformat(key) if is_moment else None
         if moment is not None and moment.tzinfo is None:
             raise ValueError
-        return After(row_id, moment or key)
-    except (ValueError, TypeError):
+        return After(row_id, moment.astimezone(UTC) if moment else key)
+    except (ValueError, TypeError, OverflowError):
         raise InvalidInput("This page does not belong to this search.", field=PAGE) from None
 
 

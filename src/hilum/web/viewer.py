@@ -15,6 +15,8 @@ from hilum.storage.pages import StudyShown, images_of
 from hilum.web.models import Patient, ViewerInstance, ViewerModel, ViewerSeries, Window
 from hilum.web.windows import Header, edges_of, guessed_window, is_colour, is_negative, own_window, presets_for
 
+# An image says itself how many frames it has, and one that lies would stop the page's script. No scanner makes so many.
+MAXIMUM_FRAMES = 100_000
 WATERMARKS = {MatchState.UNVERIFIED: "Unverified", MatchState.CONFLICT: "Identity conflict"}
 
 
@@ -74,10 +76,10 @@ def _series(root: str, row: Any, rows: Sequence[Any]) -> ViewerSeries:
             each.number if each.number is not None else place,
             each.rows,
             each.columns or each.rows,
-            each.frames,
+            frames,
             window if window != shared else None,
         )
-        for place, (each, window) in enumerate(zip(rows, windows, strict=True), 1)
+        for place, (each, window, frames) in enumerate(zip(rows, windows, _believed(rows), strict=True), 1)
     )
     return ViewerSeries(
         row.series_instance_uid,
@@ -92,6 +94,16 @@ def _series(root: str, row: Any, rows: Sequence[Any]) -> ViewerSeries:
         None if colour else _first(windows) or guessed_window(first),
         is_negative(first),
     )
+
+
+def _believed(rows: Sequence[Any]) -> list[int]:
+    """How many frames of each image are offered: what it says, as far as a page can hold them all; at least one."""
+    left = MAXIMUM_FRAMES
+    believed = []
+    for each in rows:
+        believed.append(max(1, min(each.frames, left)))
+        left -= believed[-1]
+    return believed
 
 
 def _header(stored: bytes) -> Header:
