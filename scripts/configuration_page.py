@@ -41,7 +41,7 @@ EVENTS: dict[EventName, str] = {
     EventName.REPORT_DRAFTED: "A draft was saved for the first time.",
     EventName.REPORT_SIGNED: "A version was signed: preliminary, final, addendum, correction or retraction.",
     EventName.RESULT_DELIVERED: "A receiver accepted a result.",
-    EventName.GLASS_BROKEN: "A person saw to access that the rules do not give them, with a reason; auditors review it.",
+    EventName.GLASS_BROKEN: "A person took access that the rules do not give, with a reason; auditors review it.",
     EventName.MESSAGE_RECEIVED: 'A message was journaled; with `send = "raw"` it is forwarded byte for byte.',
 }
 
