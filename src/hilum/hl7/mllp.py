@@ -375,14 +375,19 @@ def acknowledge_quickly(sock: socket.socket | None) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
 
+# What is on its way when a sender hears the refusal; one that goes on sending is cut off.
+_LINGER_BYTES = 16 * 1024 * 1024
+
+
 async def _linger(connection: _Connection) -> None:
     """Reads on for a moment: closing with bytes unread would reset the connection and take the answer with it."""
     with suppress(ConnectionError, OSError, TimeoutError):
         if connection.writer.can_write_eof():
             connection.writer.write_eof()
+        left = _LINGER_BYTES
         async with asyncio.timeout(1):
-            while await connection.reader.read(_CHUNK):
-                pass
+            while left > 0 and (data := await connection.reader.read(_CHUNK)):
+                left -= len(data)
 
 
 async def _close(writer: asyncio.StreamWriter) -> None:
