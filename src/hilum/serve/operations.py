@@ -63,6 +63,9 @@ _INSTANCE = "/dicom-web/studies/{study}/series/{series}/instances/{instance}"
 # Where the answer is of other types than the door's.
 TYPES: dict[str, tuple[str, ...]] = {
     "/static/{digest}/{path}": ("text/css", "text/javascript", "image/svg+xml", "text/plain"),
+    "/auth/token": ("application/json",),
+    "/auth/introspect": ("application/json",),
+    "/audit/patient/{patient_id}/report.csv": ("text/csv",),
     "/dicom-web": ("application/json", "application/vnd.sun.wadl+xml"),
     "/dicom-web/": ("application/json", "application/vnd.sun.wadl+xml"),
     _INSTANCE + "/bulkdata/{place}": ("multipart/related", "application/octet-stream"),
@@ -120,6 +123,11 @@ _NUMBER: Schema = {"type": "string", "pattern": "^[0-9]{1,9}$"}
 FORMS: dict[str, tuple[str, ...]] = {
     "login": ("user_name", "password", "next"),
     "logout": (),
+    "sessions": ("user", "session"),
+    "token": ("grant_type", "client_id", "client_assertion_type", "client_assertion", "scope"),
+    "introspect": ("token", "token_type_hint"),
+    "revoke": ("token", "token_type_hint"),
+    "audit": ("identifier", "authority"),
     "password": ("current_password", "new_password", "repeated_password"),
     "start": ("kind",),
     "draft": ("revision", "section.findings", "section.impression", "section.addendum", "reason"),
@@ -141,7 +149,11 @@ PAGE_QUERY: dict[str, tuple[str, ...]] = {
     "/viewer/launch": ("requestType", "studyUID", "accessionNumber", "patientID"),
     "/orders/{order_id}": ("beside", "done"),
     "/studies/{study_instance_uid}": ("beside", "done"),
-    "/auth/login": ("next",),
+    "/auth/login": ("next", "ended"),
+    "/auth/oidc/{provider}": ("next", "again"),
+    "/auth/oidc/{provider}/callback": ("state", "code", "iss", "error"),
+    "/access/reviews": ("all", "before"),
+    "/audit/patient/{patient_id}": ("before",),
 }
 for _root in ("/orders/{order_id}", "/studies/{study_instance_uid}"):
     PAGE_QUERY[_root + "/chain"] = PAGE_QUERY[_root + "/report"] = ("seen",)
