@@ -119,6 +119,7 @@ class Metadata:
         """The DICOM JSON model of the header (PS3.18 F), bulk data URIs relative."""
         return orjson.dumps(self.attributes)
 
+
 # A few kilobytes of a deflated data set can be all of MAX_INFLATED: one at a time, however many doors hand them in.
 _UNFOLDING = Lock()
 
