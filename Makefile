@@ -5,7 +5,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 # Tests that start PostgreSQL, S3 or Chromium share them within a group, so groups stay on one worker.
 PYTEST := $(BIN)/python -m pytest
-WORKERS ?= 2
+# More than the cores: much of a journey is waiting for processes to start and for answers.
+WORKERS ?= 3
 
 .PHONY: run demo test check sbom docs soak bench fresh lock clean help
 .DEFAULT_GOAL := help
@@ -23,7 +24,7 @@ demo: $(VENV)/.installed  ## the demo of the whole chain alone; fails and names 
 test: $(VENV)/.developing  ## all tests, against SQLite and PostgreSQL, files and S3, DCMTK and Chromium
 	sh scripts/system-packages.sh
 	@sh scripts/ohif.sh
-	$(PYTEST) -n $(WORKERS) --dist loadgroup
+	$(PYTEST) -n $(WORKERS) --dist loadgroup --durations=60 --durations-min=4
 
 check: $(VENV)/.developing  ## lint, format, types, the contracts of the house, schema = migrations, the docs
 	$(BIN)/ruff check .
