@@ -24,7 +24,7 @@ demo: $(VENV)/.installed  ## the demo of the whole chain alone; fails and names 
 test: $(VENV)/.developing  ## all tests, against SQLite and PostgreSQL, files and S3, DCMTK and Chromium
 	sh scripts/system-packages.sh
 	@sh scripts/ohif.sh
-	$(PYTEST) -n $(WORKERS) --dist loadgroup --durations=60 --durations-min=4
+	$(PYTEST) -n $(WORKERS) --dist loadgroup --reruns 1 --durations=60 --durations-min=4
 
 check: $(VENV)/.developing  ## lint, format, types, the contracts of the house, schema = migrations, the docs
 	$(BIN)/ruff check .
