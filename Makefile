@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-# Tests that start PostgreSQL, S3 or Chromium share them within a group, so groups stay on one worker.
+# The tests of a file share what it sets up, so a file stays on one worker.
 PYTEST := $(BIN)/python -m pytest
 # More than the cores: much of a journey is waiting for processes to start and for answers.
 WORKERS ?= 3
@@ -24,7 +24,7 @@ demo: $(VENV)/.installed  ## the demo of the whole chain alone; fails and names 
 test: $(VENV)/.developing  ## all tests, against SQLite and PostgreSQL, files and S3, DCMTK and Chromium
 	sh scripts/system-packages.sh
 	@sh scripts/ohif.sh
-	$(PYTEST) -n $(WORKERS) --dist loadgroup --reruns 1 --durations=60 --durations-min=4
+	$(PYTEST) -n $(WORKERS) --dist loadfile --reruns 1 --durations=60 --durations-min=4
 
 check: $(VENV)/.developing  ## lint, format, types, the contracts of the house, schema = migrations, the docs
 	$(BIN)/ruff check .
