@@ -23,7 +23,7 @@ from fixtures.department import Department, Patient, Placed, accepted, eventuall
 FULL = os.environ.get("HILUM_SOAK") == "full"
 ROUNDS = 20 if FULL else 3
 MESSAGES = 500
-pytestmark = [pytest.mark.timeout(1800 if FULL else 400)]
+pytestmark = [pytest.mark.timeout(1800 if FULL else 400), pytest.mark.soak]
 
 
 @dataclass
