@@ -285,12 +285,15 @@ def test_what_was_stored_is_audited_with_its_sender(archive: Department) -> None
 
 
 def test_requests_and_associations_are_counted_by_outcome(archive: Department) -> None:
-    from hilum.telemetry import metrics_page
+    from prometheus_client import generate_latest
+
+    from hilum.telemetry import metrics
 
     send_image(archive, ct_image())
     send_image(archive, ct_image(SOPInstanceUID=None))
-    page = metrics_page().decode()
+    # Of this process alone: other tests may have turned on the files that processes share.
+    page = generate_latest(metrics._own_registry()).decode()
     assert 'hilum_messages_total{door="dimse",outcome="success",type="storage/C-STORE"}' in page
     assert 'hilum_messages_total{door="dimse",outcome="missing",type="storage/C-STORE"}' in page
     assert 'hilum_instances_total{door="dimse",outcome="stored"}' in page
-    assert "hilum_associations 0.0" in page or "hilum_associations 1.0" in page
+    assert "\nhilum_associations " in page
