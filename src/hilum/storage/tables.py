@@ -210,6 +210,8 @@ study = sa.Table(
     sa.Column("modalities", PlainText, nullable=False),
     sa.Column("series_count", sa.Integer, nullable=False),
     sa.Column("instance_count", sa.Integer, nullable=False),
+    # How many of them `InstancesStored` has spoken of.
+    sa.Column("announced_count", sa.Integer, nullable=False, server_default="0"),
     sa.Column("attributes", Json, nullable=False),
     sa.Column("first_received_at", UtcDateTime, nullable=False),
     sa.Column("last_received_at", UtcDateTime, nullable=False, index=True),
@@ -269,6 +271,8 @@ instance = sa.Table(
     sa.Column("digest", PlainText, nullable=False),
     # Set where another instance of this UID came first with other bytes: kept beside, never served as the image.
     sa.Column("beside", sa.Boolean, nullable=False),
+    # Why it is kept from sight: "note", "rejected" or "deleted"; null where it is shown. Kept by `storage.hiding` alone.
+    sa.Column("hidden", sa.String(10)),
     sa.Column("object_key", PlainText, nullable=False),
     sa.Column("object_offset", sa.BigInteger, nullable=False),
     sa.Column("object_length", sa.BigInteger, nullable=False),
@@ -472,6 +476,30 @@ delivery = sa.Table(
     sa.Index("ix_delivery_lane_id_state_position", "lane_id", "state", "position"),
     # Covers what the list of lanes and the metrics count.
     sa.Index("ix_delivery_state_lane_id", "state", "lane_id", "created_at"),
+)
+
+# Which images a destination has taken, so that a retry sends what is missing; `status` is 0 or a warning.
+image_sent = sa.Table(
+    "image_sent",
+    metadata,
+    sa.Column("destination", PlainText, primary_key=True),
+    sa.Column("instance_id", Id, primary_key=True),
+    sa.Column("status", sa.Integer, nullable=False),
+    sa.Column("at", UtcDateTime, nullable=False),
+)
+
+# What destinations were asked to commit themselves to (PS3.4 J, as SCU), and what they answered.
+commitment_asked = sa.Table(
+    "commitment_asked",
+    metadata,
+    sa.Column("transaction_uid", Uid, primary_key=True),
+    sa.Column("destination", PlainText, nullable=False),
+    sa.Column("ae_title", PlainText, nullable=False),
+    sa.Column("delivery_id", Id, nullable=False, index=True),
+    sa.Column("asked_at", UtcDateTime, nullable=False),
+    sa.Column("answered_at", UtcDateTime),
+    # SOP Instance UIDs that the destination does not hold for good.
+    sa.Column("failed", Json, nullable=False),
 )
 
 exception_item = sa.Table(
@@ -695,4 +723,116 @@ sa.Index(
     access_grant.c.id,
     sqlite_where=sa.text("kind = 'break-glass' AND reviewed_at IS NULL"),
     postgresql_where=sa.text("kind = 'break-glass' AND reviewed_at IS NULL"),
+)
+
+# Rejection notes (IHE RAD TF, Imaging Object Change Management): which instances are not to be used any more, and why.
+rejection = sa.Table(
+    "rejection",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    # The SOP Instance UID of the note, which lies in the archive like any other instance.
+    sa.Column("note_uid", Uid, nullable=False, unique=True),
+    sa.Column("code", sa.String(6), nullable=False),
+    # "waiting" (its sender may not reject: a person decides), "applied", "refused" or "revoked".
+    sa.Column("state", sa.String(10), nullable=False),
+    # Whether it keeps its instances from sight, as the settings said when it came.
+    sa.Column("hides", sa.Boolean, nullable=False),
+    sa.Column("study_id", Id, nullable=False, index=True),
+    sa.Column("study_instance_uid", Uid, nullable=False, index=True),
+    # The patient as the note names it.
+    sa.Column("patient_identifier", PlainText, nullable=False),
+    sa.Column("made_by", PlainText, nullable=False),
+    sa.Column("reason", PlainText, nullable=False),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("decided_at", UtcDateTime),
+    sa.Column("decided_by", PlainText, nullable=False, server_default=""),
+    sa.Column("decision", PlainText, nullable=False, server_default=""),
+)
+
+# What a rejection note names, whether it is here already or not.
+rejected_instance = sa.Table(
+    "rejected_instance",
+    metadata,
+    sa.Column("rejection_id", Id, sa.ForeignKey("rejection.id"), primary_key=True),
+    sa.Column("sop_instance_uid", Uid, primary_key=True, index=True),
+    sa.Column("study_instance_uid", Uid, nullable=False, index=True),
+)
+
+# Instances that are to go, or that went: hidden at once, their bytes removed after the time of grace.
+deletion = sa.Table(
+    "deletion",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    # "marked", "undone" or "done".
+    sa.Column("state", sa.String(10), nullable=False),
+    # No reference, since the study's row goes with its last instance.
+    sa.Column("study_id", Id, nullable=False, index=True),
+    sa.Column("study_instance_uid", Uid, nullable=False, index=True),
+    sa.Column("patient_id", Id, index=True),
+    sa.Column("reason", PlainText, nullable=False),
+    sa.Column("asked_by", PlainText, nullable=False),
+    sa.Column("at", UtcDateTime, nullable=False),
+    # The end of the time of grace.
+    sa.Column("until", UtcDateTime, nullable=False),
+    sa.Column("ended_at", UtcDateTime),
+    sa.Column("ended_by", PlainText, nullable=False, server_default=""),
+    sa.Index("ix_deletion_state_until", "state", "until"),
+)
+
+# The instances of a deletion. After it they are the tombstones by which `hilum reindex` does not bring them back.
+deleted_instance = sa.Table(
+    "deleted_instance",
+    metadata,
+    sa.Column("deletion_id", Id, sa.ForeignKey("deletion.id"), primary_key=True),
+    sa.Column("sop_instance_uid", Uid, primary_key=True),
+    sa.Column("digest", PlainText, primary_key=True),
+    sa.Column("series_instance_uid", Uid, nullable=False),
+    # Where the bytes lie that still have to be removed; null before the deletion is done, and after they are gone.
+    sa.Column("object_key", PlainText),
+    sa.Column("object_offset", sa.BigInteger),
+    sa.Column("object_length", sa.BigInteger),
+    sa.Column("dataset_offset", sa.BigInteger),
+    sa.Index("ix_deleted_instance_sop_instance_uid", "sop_instance_uid", "digest"),
+)
+sa.Index(
+    "ix_deleted_instance_to_erase",
+    deleted_instance.c.deletion_id,
+    sqlite_where=deleted_instance.c.object_key.is_not(None),
+    postgresql_where=deleted_instance.c.object_key.is_not(None),
+)
+
+# Images that nobody may delete, whatever the rules of retention say: of a patient or of one study.
+legal_hold = sa.Table(
+    "legal_hold",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    _reference("patient_id", "patient"),
+    sa.Column("study_instance_uid", Uid, index=True),
+    sa.Column("reason", PlainText, nullable=False),
+    sa.Column("set_by", PlainText, nullable=False),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("released_at", UtcDateTime),
+    sa.Column("released_by", PlainText, nullable=False, server_default=""),
+    sa.Column("release_reason", PlainText, nullable=False, server_default=""),
+)
+
+# Bytes in the archive that are no usable instance: torn by a crash, decayed, or refused by the index.
+quarantine = sa.Table(
+    "quarantine",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    # "torn" or "refused".
+    sa.Column("kind", sa.String(10), nullable=False),
+    sa.Column("reason", PlainText, nullable=False),
+    sa.Column("object_key", PlainText, nullable=False),
+    sa.Column("object_offset", sa.BigInteger, nullable=False),
+    # Who sent it and when, as far as its record can be read.
+    sa.Column("peer", PlainText, nullable=False),
+    sa.Column("received_at", PlainText, nullable=False),
+    sa.Column("found_at", UtcDateTime, nullable=False),
+    sa.Column("resolved_at", UtcDateTime),
+    sa.Column("resolved_by", PlainText, nullable=False, server_default=""),
+    sa.Column("resolution", PlainText, nullable=False, server_default=""),
+    sa.UniqueConstraint("object_key", "object_offset"),
+    sa.Index("ix_quarantine_resolved_at_id", "resolved_at", "id"),
 )

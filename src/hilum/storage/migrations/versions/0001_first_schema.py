@@ -71,6 +71,18 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_cds_feedback")),
     )
     op.create_table(
+        "commitment_asked",
+        sa.Column("transaction_uid", sa.String(length=64), nullable=False),
+        sa.Column("destination", PlainText(), nullable=False),
+        sa.Column("ae_title", PlainText(), nullable=False),
+        sa.Column("delivery_id", sa.String(length=26), nullable=False),
+        sa.Column("asked_at", UtcDateTime(timezone=True), nullable=False),
+        sa.Column("answered_at", UtcDateTime(timezone=True), nullable=True),
+        sa.Column("failed", Json(), nullable=False),
+        sa.PrimaryKeyConstraint("transaction_uid", name=op.f("pk_commitment_asked")),
+    )
+    op.create_index(op.f("ix_commitment_asked_delivery_id"), "commitment_asked", ["delivery_id"], unique=False)
+    op.create_table(
         "commitment_request",
         sa.Column("id", sa.String(length=26), nullable=False),
         sa.Column("peer", PlainText(), nullable=False),
@@ -121,6 +133,14 @@ def upgrade() -> None:
         unique=False,
         sqlite_where=sa.text("position IS NULL"),
         postgresql_where=sa.text("position IS NULL"),
+    )
+    op.create_table(
+        "image_sent",
+        sa.Column("destination", PlainText(), nullable=False),
+        sa.Column("instance_id", sa.String(length=26), nullable=False),
+        sa.Column("status", sa.Integer(), nullable=False),
+        sa.Column("at", UtcDateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("destination", "instance_id", name=op.f("pk_image_sent")),
     )
     op.create_table(
         "inbound_message",
@@ -569,6 +589,7 @@ def upgrade() -> None:
         sa.Column("modalities", PlainText(), nullable=False),
         sa.Column("series_count", sa.Integer(), nullable=False),
         sa.Column("instance_count", sa.Integer(), nullable=False),
+        sa.Column("announced_count", sa.Integer(), server_default="0", nullable=False),
         sa.Column("attributes", Json(), nullable=False),
         sa.Column("first_received_at", UtcDateTime(timezone=True), nullable=False),
         sa.Column("last_received_at", UtcDateTime(timezone=True), nullable=False),
@@ -852,6 +873,7 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_inbound_message_order_id"), table_name="inbound_message")
     op.drop_index(op.f("ix_inbound_message_control_id"), table_name="inbound_message")
     op.drop_table("inbound_message")
+    op.drop_table("image_sent")
     op.drop_index(
         "ix_event_unrouted",
         table_name="event",
@@ -865,6 +887,8 @@ def downgrade() -> None:
     op.drop_table("counter")
     op.drop_index(op.f("ix_commitment_request_state_due_at"), table_name="commitment_request")
     op.drop_table("commitment_request")
+    op.drop_index(op.f("ix_commitment_asked_delivery_id"), table_name="commitment_asked")
+    op.drop_table("commitment_asked")
     op.drop_table("cds_feedback")
     op.drop_table("audit_sent")
     op.drop_table("audit_sealed")
