@@ -27,7 +27,8 @@ import numpy
 from pydicom.uid import generate_uid
 
 from benchmarks.table import show
-from fixtures.department import Department, Patient, Placed, free_ports, new_department
+from fixtures.department import Department, Patient, Placed, new_department
+from fixtures.ports import free_ports
 
 REPETITIONS = int(os.environ.get("HILUM_BENCH_REPETITIONS", "3"))
 CORPORA = {"0.53 MB": (512, 200), "10 KB": (64, 400)}

@@ -12,8 +12,9 @@ from datetime import timedelta
 import pytest
 
 from fixtures.browser import Browser
-from fixtures.department import Department, Patient, free_ports, new_department, next_numbers
+from fixtures.department import Department, Patient, new_department, next_numbers
 from fixtures.openid_provider import CLIENT_ID, CLIENT_SECRET, OpenIdProvider, openid_provider
+from fixtures.ports import free_ports
 from hilum.app import Application
 from hilum.core.actor import Actor, system_actor
 from hilum.storage import tables

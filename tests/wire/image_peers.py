@@ -15,6 +15,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, _config, evt
 
 from fixtures.dicom_files import ct_image, packaged, part10_bytes
+from fixtures.ports import free_ports
 from hilum.archive.part10 import file_prefix
 from hilum.core.actor import Actor, ActorKind, Door, Role
 from hilum.workflow.source import Source
@@ -111,7 +112,7 @@ def destination(
     abort_at: int = 0,
 ) -> Iterator[Received]:
     """A C-STORE SCP that accepts these; `answer` gives the status of the n-th image, from 1."""
-    received = Received()
+    received = Received(port or free_ports(1)[0])
 
     def on_store(event: evt.Event) -> int:
         request = event.request
@@ -130,8 +131,7 @@ def destination(
     for sop_class in sop_classes:
         acceptor.add_supported_context(sop_class, list(syntaxes))
     handlers = [(evt.EVT_C_STORE, on_store), (evt.EVT_ACCEPTED, on_accepted)]
-    server = acceptor.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
-    received.port = server.socket.getsockname()[1]
+    server = acceptor.start_server(("127.0.0.1", received.port), block=False, evt_handlers=handlers)
     try:
         yield received
     finally:

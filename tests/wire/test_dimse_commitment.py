@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 
 from fixtures.dicom_files import CT_IMAGE_STORAGE, ct_image
+from fixtures.ports import free_ports
 from hilum.core.actor import Actor, system_actor
 from hilum.core.identifiers import new_uid
 from hilum.dicom.dimse.messages import CommandField, CommandSet
@@ -94,7 +95,7 @@ class Listener:
 
 @contextlib.contextmanager
 def modality(port: int = 0) -> Iterator[Listener]:
-    listener = Listener()
+    listener = Listener(port or free_ports(1)[0])
 
     def on_report(event: evt.Event) -> tuple[int, None]:
         listener.told.append((event.event_type, event.event_information))
@@ -104,8 +105,7 @@ def modality(port: int = 0) -> Iterator[Listener]:
     acceptor = AE(ae_title="CT01")
     acceptor.add_supported_context(PUSH, scu_role=False, scp_role=True)
     handlers = [(evt.EVT_N_EVENT_REPORT, on_report)]
-    server = acceptor.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
-    listener.port = server.socket.getsockname()[1]
+    server = acceptor.start_server(("127.0.0.1", listener.port), block=False, evt_handlers=handlers)
     try:
         yield listener
     finally:

@@ -37,6 +37,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE
 
 from fixtures.dicom_files import part10_bytes
+from fixtures.ports import free_ports
 from hilum.core.errors import Unavailable
 from hilum.dicom.dimse.move import batches
 from hilum.dicom.requestor import Called, associate
@@ -50,14 +51,7 @@ AS_STORED = [*dict.fromkeys(str(image.file_meta.TransferSyntaxUID) for image in 
 WHOLE = asked("SERIES", StudyInstanceUID=STUDY, SeriesInstanceUID=f"{STUDY}.1")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-PORT = free_port()  # of the destination WS1, in the settings from the beginning
+(PORT,) = free_ports(1)  # of the destination WS1, in the settings from the beginning
 
 
 def ws1(sop_classes: Sequence[str], syntaxes: Sequence[str] = LITTLE, **how: Any) -> AbstractContextManager[Received]:

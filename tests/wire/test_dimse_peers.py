@@ -33,6 +33,7 @@ from pynetdicom import AE, evt
 from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation, UserIdentityNegotiation
 
+from fixtures.ports import free_ports
 from hilum.dicom.dimse.dispatch import AssociationContext, Request, Response
 from hilum.dicom.dimse.server import DicomServer
 from hilum.dicom.dimse.status import PENDING
@@ -297,8 +298,7 @@ def test_a_drain_in_the_middle_of_many_loses_nothing_that_was_acknowledged(ct: P
 @pytest.fixture
 def storescp(tmp_path: Path) -> Iterator[int]:
     """DCMTK's receiver on a free port, throwing away what it gets."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = int(probe.getsockname()[1])
+    (port,) = free_ports(1)
     command = ["storescp", "--fork", "--ignore", "-pdu", "131072", "-dhl", "-xs", str(port)]
     quiet = subprocess.DEVNULL
     environment = {**os.environ, "TCP_NODELAY": "1"}  # else its own responses wait for the peer's delayed ACK

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from fixtures.ports import free_ports
 from hilum.core.event import Event, EventName
 from hilum.core.order import ORC5_STATUS, Code, Filler, Order, OrderStatus, Physician, Priority
 from hilum.core.patient import Demographics, Patient, PatientIdentifier, PersonName
@@ -304,8 +305,7 @@ def test_a_receiver_that_is_not_there_is_tried_again_and_one_that_stays_silent_m
     receiver, tmp_path: Path
 ) -> None:
     sender = MllpSender(tmp_path)
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        nobody = EHR.model_copy(update={"address": f"mllp://127.0.0.1:{closed.getsockname()[1]}"})
+    nobody = EHR.model_copy(update={"address": f"mllp://127.0.0.1:{free_ports(1)[0]}"})
     assert sender.send(delivery(), nobody).outcome is SendOutcome.TRANSIENT
     assert sender.send(delivery(), receiver(lambda _: None)).outcome is SendOutcome.AMBIGUOUS
     assert sender.send(delivery(), receiver(lambda _: reply("AA", "OTHER"))).outcome is SendOutcome.AMBIGUOUS

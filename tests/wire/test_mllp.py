@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from fixtures.ports import free_ports
 from hilum.core.errors import HilumError, InvalidInput, TooLarge
 from hilum.hl7.mllp import CutFrame, Deframer, MllpServer, PeerInfo, framed
 from hilum.hl7.mllp_client import BlockingMllpClient, MllpClient, NotSent, Unanswered, answers, control_id_of
@@ -633,8 +634,7 @@ def test_a_refusal_by_a_receiver_that_could_not_read_the_header_is_taken(connect
 
 
 def test_nothing_listening_means_not_sent(connect):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     with pytest.raises(NotSent) as transient:
         connect(port).send(message("1"), 5)
     assert transient.value.retryable

@@ -12,8 +12,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 
-from fixtures.department import Department, eventually, free_ports, new_department
+from fixtures.department import Department, eventually, new_department
 from fixtures.openid_provider import CLIENT_ID, CLIENT_SECRET, OpenIdProvider, openid_provider
+from fixtures.ports import free_ports
 
 pytestmark = pytest.mark.xdist_group("oidc")
 

@@ -17,6 +17,7 @@ from dicom_wire import eventually
 from image_peers import STUDY_MOVE, asked, counts, every_syntax, keep, with_peers
 from pynetdicom import AE
 
+from fixtures.ports import free_ports
 from hilum.storage import tables
 
 ORTHANC = shutil.which("Orthanc")
@@ -37,14 +38,6 @@ class Orthanc:
         data = None if body is None else json.dumps(body).encode()
         with urllib.request.urlopen(urllib.request.Request(self.web + path, data), timeout=30) as answer:
             return json.load(answer)
-
-
-def free_ports(count: int) -> list[int]:
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
 
 
 @pytest.fixture(scope="module")

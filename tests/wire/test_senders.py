@@ -115,7 +115,7 @@ def test_a_webhook_that_cannot_be_reached_is_transient_and_one_that_never_answer
         started = time.monotonic()
         target = destination("webhook", f"http://127.0.0.1:{port}/", ack_timeout=0.5)
         assert senders(tmp_path)["webhook"].send(delivery(), target).outcome is SendOutcome.AMBIGUOUS
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 10
 
 
 def test_a_receiver_that_answers_a_letter_at_a_time_does_not_hold_a_worker(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_a_receiver_that_answers_a_letter_at_a_time_does_not_hold_a_worker(tmp_p
         started = time.monotonic()
         target = destination("webhook", f"http://127.0.0.1:{slow.getsockname()[1]}/", ack_timeout=0.6)
         assert senders(tmp_path)["webhook"].send(delivery(), target).outcome is SendOutcome.AMBIGUOUS
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 10
         over.set()
         thread.join()
 
