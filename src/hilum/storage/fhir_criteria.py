@@ -26,6 +26,7 @@ from hilum.storage.fhir_values import Span as Span
 from hilum.storage.fhir_values import Token as Token
 from hilum.storage.fhir_values import Value as Value
 from hilum.storage.fhir_values import Words as Words
+from hilum.storage.shown import instance_is_shown, series_is_shown
 
 Condition = sa.ColumnElement[bool]
 
@@ -223,14 +224,14 @@ def _folded_upper(word: str) -> str:
 
 def _study_series(token: Any) -> Condition:
     held = tables.series
-    named = sa.select(held.c.study_id).where(held.c.series_instance_uid == token.value, held.c.withheld.is_(False))
+    named = sa.select(held.c.study_id).where(held.c.series_instance_uid == token.value, series_is_shown(held))
     return study.c.id.in_(named)
 
 
 def _study_instance(token: Any) -> Condition:
     held, within = tables.instance, tables.series
     named = sa.select(held.c.study_id).join(within, within.c.id == held.c.series_id)
-    shown = named.where(within.c.withheld.is_(False), held.c.beside.is_(False))
+    shown = named.where(within.c.withheld.is_(False), instance_is_shown(held))
     return study.c.id.in_(shown.where(held.c.sop_instance_uid == token.value))
 
 

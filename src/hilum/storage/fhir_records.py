@@ -21,6 +21,7 @@ from hilum.storage import tables
 from hilum.storage.orders import order_from_row
 from hilum.storage.patients import identifiers_of, patient_from_row
 from hilum.storage.reports import version_from_row
+from hilum.storage.shown import instance_is_shown
 from hilum.storage.studies import study_from_row
 
 _patient = tables.patient
@@ -266,7 +267,7 @@ def _within_budget(
 
 def _instances_of(connection: sa.Connection, series_ids: Sequence[str]) -> dict[str, list[InstanceRecord]]:
     columns = (_instance.c.series_id, _instance.c.sop_instance_uid, _instance.c.sop_class_uid, _instance.c.number)
-    query = sa.select(*columns).where(_instance.c.series_id.in_(series_ids), _instance.c.beside.is_(False))
+    query = sa.select(*columns).where(_instance.c.series_id.in_(series_ids), instance_is_shown(_instance))
     found: dict[str, list[InstanceRecord]] = defaultdict(list)
     for row in connection.execute(query.order_by(_instance.c.number, _instance.c.id)):
         found[row.series_id].append(InstanceRecord(row.sop_instance_uid, row.sop_class_uid, row.number))

@@ -23,6 +23,7 @@ from hilum.storage.orders import order_from_row
 from hilum.storage.patients import identifiers_of, patient_from_row
 from hilum.storage.reports import load_report
 from hilum.storage.scoping import patient_in_scope, sees_patient
+from hilum.storage.shown import instance_is_shown, series_is_shown
 from hilum.storage.studies import study_from_row
 
 MAXIMUM_INSTANCES = 20_000
@@ -170,7 +171,7 @@ def images_of(connection: sa.Connection, study_ids: Sequence[str]) -> tuple[list
     series = list(
         connection.execute(
             sa.select(_series)
-            .where(_series.c.study_id.in_(study_ids), _series.c.withheld.is_(False))
+            .where(_series.c.study_id.in_(study_ids), series_is_shown(_series))
             .order_by(_series.c.number, _series.c.series_instance_uid)
         )
     )
@@ -180,7 +181,7 @@ def images_of(connection: sa.Connection, study_ids: Sequence[str]) -> tuple[list
         .where(
             _instance.c.study_id.in_(study_ids),
             _instance.c.series_id.in_([row.id for row in series]),
-            _instance.c.beside.is_(False),
+            instance_is_shown(_instance),
             _instance.c.rows.is_not(None),
         )
         .order_by(_instance.c.series_id, _instance.c.number, _instance.c.sop_instance_uid)
@@ -197,7 +198,7 @@ def image_count(connection: sa.Connection, study_ids: Sequence[str]) -> int:
         .where(
             _instance.c.study_id.in_(study_ids),
             _series.c.withheld.is_(False),
-            _instance.c.beside.is_(False),
+            instance_is_shown(_instance),
             _instance.c.rows.is_not(None),
         )
     )

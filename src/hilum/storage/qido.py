@@ -22,6 +22,7 @@ from hilum.storage.shown import (
     ShownStudy,
     has_hidden_series,
     instance,
+    instance_is_shown,
     series,
     series_is_shown,
     shown_studies,
@@ -69,7 +70,7 @@ _SERIES = (
 _INSTANCES = (
     sa.select(*TRUTH_COLUMNS, *_STUDY_COLUMNS, *_SERIES_COLUMNS, *_INSTANCE_COLUMNS)
     .select_from(_WITH_SERIES.join(instance, instance.c.series_id == series.c.id))
-    .where(study_is_shown(), series_is_shown(), sa.not_(instance.c.beside))
+    .where(study_is_shown(), series_is_shown(), instance_is_shown())
 )
 
 

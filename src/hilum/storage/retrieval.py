@@ -18,6 +18,7 @@ from hilum.storage.shown import (
     WITH_TRUTH,
     ShownStudy,
     instance,
+    instance_is_shown,
     series,
     series_is_shown,
     shown_studies,
@@ -80,7 +81,7 @@ def find_instances(
     query = (
         sa.select(*_PLACE)
         .join(series, series.c.id == instance.c.series_id)
-        .where(instance.c.study_id == study_id, series_is_shown(), sa.not_(instance.c.beside))
+        .where(instance.c.study_id == study_id, series_is_shown(), instance_is_shown())
         .order_by(*_IN_ORDER)
     )
     if series_instance_uid is not None:
@@ -100,7 +101,7 @@ def middle_instance(
         .where(
             instance.c.study_id == study_id,
             series_is_shown(),
-            sa.not_(instance.c.beside),
+            instance_is_shown(),
             instance.c.pixels.is_not(None),
         )
     )

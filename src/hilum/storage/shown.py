@@ -1,6 +1,8 @@
 """Which studies may be shown for a UID, and what is known to be true of them: for every door that lists images.
 
-Withheld studies and series are never shown. Of several studies under one Study Instance UID (the images name different
+Withheld studies and series, rejected and deleted instances are never shown.
+
+Of several studies under one Study Instance UID (the images name different
 patients) the verified one is shown, then the unverified, then the one in conflict; the rest are for reconciliation.
 """
 
@@ -86,8 +88,16 @@ def _rank(table: sa.FromClause) -> sa.ColumnElement[int]:
     return sa.case(states, value=table.c.match_state, else_=2)
 
 
+def instance_is_shown(table: sa.FromClause = instance) -> sa.ColumnElement[bool]:
+    """The condition under which an instance may be shown: neither kept beside another nor rejected nor deleted.
+
+    Of its series and study `series_is_shown` and `study_is_shown` tell; their counts are of such instances alone.
+    """
+    return sa.and_(sa.not_(table.c.beside), table.c.hidden.is_(None))
+
+
 def series_is_shown(table: sa.FromClause = series) -> sa.ColumnElement[bool]:
-    """The condition under which a series may be shown: not withheld, and not only of instances kept beside others."""
+    """The condition under which a series may be shown: not withheld, and with an instance that may be shown."""
     return sa.and_(sa.not_(table.c.withheld), table.c.instance_count > 0)
 
 

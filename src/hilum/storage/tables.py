@@ -271,7 +271,7 @@ instance = sa.Table(
     sa.Column("digest", PlainText, nullable=False),
     # Set where another instance of this UID came first with other bytes: kept beside, never served as the image.
     sa.Column("beside", sa.Boolean, nullable=False),
-    # Why it is kept from sight: "note", "rejected" or "deleted"; null where it is shown. Kept by `storage.hiding` alone.
+    # Why it is kept from sight: "note", "rejected" or "deleted"; null where it is shown. Kept by `storage.hiding`.
     sa.Column("hidden", sa.String(10)),
     sa.Column("object_key", PlainText, nullable=False),
     sa.Column("object_offset", sa.BigInteger, nullable=False),

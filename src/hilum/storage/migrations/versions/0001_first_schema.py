@@ -104,6 +104,25 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_counter")),
     )
     op.create_table(
+        "deletion",
+        sa.Column("id", sa.String(length=26), nullable=False),
+        sa.Column("state", sa.String(length=10), nullable=False),
+        sa.Column("study_id", sa.String(length=26), nullable=False),
+        sa.Column("study_instance_uid", sa.String(length=64), nullable=False),
+        sa.Column("patient_id", sa.String(length=26), nullable=True),
+        sa.Column("reason", PlainText(), nullable=False),
+        sa.Column("asked_by", PlainText(), nullable=False),
+        sa.Column("at", UtcDateTime(timezone=True), nullable=False),
+        sa.Column("until", UtcDateTime(timezone=True), nullable=False),
+        sa.Column("ended_at", UtcDateTime(timezone=True), nullable=True),
+        sa.Column("ended_by", PlainText(), server_default="", nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_deletion")),
+    )
+    op.create_index(op.f("ix_deletion_patient_id"), "deletion", ["patient_id"], unique=False)
+    op.create_index("ix_deletion_state_until", "deletion", ["state", "until"], unique=False)
+    op.create_index(op.f("ix_deletion_study_id"), "deletion", ["study_id"], unique=False)
+    op.create_index(op.f("ix_deletion_study_instance_uid"), "deletion", ["study_instance_uid"], unique=False)
+    op.create_table(
         "event",
         sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("id", sa.String(length=26), nullable=False),
@@ -218,6 +237,44 @@ def upgrade() -> None:
     op.create_index(op.f("ix_patient_name_folded"), "patient", ["name_folded"], unique=False)
     op.create_index(op.f("ix_patient_survivor_id"), "patient", ["survivor_id"], unique=False)
     op.create_table(
+        "quarantine",
+        sa.Column("id", sa.String(length=26), nullable=False),
+        sa.Column("kind", sa.String(length=10), nullable=False),
+        sa.Column("reason", PlainText(), nullable=False),
+        sa.Column("object_key", PlainText(), nullable=False),
+        sa.Column("object_offset", sa.BigInteger(), nullable=False),
+        sa.Column("peer", PlainText(), nullable=False),
+        sa.Column("received_at", PlainText(), nullable=False),
+        sa.Column("found_at", UtcDateTime(timezone=True), nullable=False),
+        sa.Column("resolved_at", UtcDateTime(timezone=True), nullable=True),
+        sa.Column("resolved_by", PlainText(), server_default="", nullable=False),
+        sa.Column("resolution", PlainText(), server_default="", nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_quarantine")),
+        sa.UniqueConstraint("object_key", "object_offset", name=op.f("uq_quarantine_object_key_object_offset")),
+    )
+    op.create_index("ix_quarantine_resolved_at_id", "quarantine", ["resolved_at", "id"], unique=False)
+    op.create_table(
+        "rejection",
+        sa.Column("id", sa.String(length=26), nullable=False),
+        sa.Column("note_uid", sa.String(length=64), nullable=False),
+        sa.Column("code", sa.String(length=6), nullable=False),
+        sa.Column("state", sa.String(length=10), nullable=False),
+        sa.Column("hides", sa.Boolean(), nullable=False),
+        sa.Column("study_id", sa.String(length=26), nullable=False),
+        sa.Column("study_instance_uid", sa.String(length=64), nullable=False),
+        sa.Column("patient_identifier", PlainText(), nullable=False),
+        sa.Column("made_by", PlainText(), nullable=False),
+        sa.Column("reason", PlainText(), nullable=False),
+        sa.Column("at", UtcDateTime(timezone=True), nullable=False),
+        sa.Column("decided_at", UtcDateTime(timezone=True), nullable=True),
+        sa.Column("decided_by", PlainText(), server_default="", nullable=False),
+        sa.Column("decision", PlainText(), server_default="", nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_rejection")),
+        sa.UniqueConstraint("note_uid", name=op.f("uq_rejection_note_uid")),
+    )
+    op.create_index(op.f("ix_rejection_study_id"), "rejection", ["study_id"], unique=False)
+    op.create_index(op.f("ix_rejection_study_instance_uid"), "rejection", ["study_instance_uid"], unique=False)
+    op.create_table(
         "revoked_token",
         sa.Column("token_id", PlainText(), nullable=False),
         sa.Column("expires_at", UtcDateTime(timezone=True), nullable=False),
@@ -311,6 +368,30 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_client_assertion_expires_at"), "client_assertion", ["expires_at"], unique=False)
     op.create_table(
+        "deleted_instance",
+        sa.Column("deletion_id", sa.String(length=26), nullable=False),
+        sa.Column("sop_instance_uid", sa.String(length=64), nullable=False),
+        sa.Column("digest", PlainText(), nullable=False),
+        sa.Column("series_instance_uid", sa.String(length=64), nullable=False),
+        sa.Column("object_key", PlainText(), nullable=True),
+        sa.Column("object_offset", sa.BigInteger(), nullable=True),
+        sa.Column("object_length", sa.BigInteger(), nullable=True),
+        sa.Column("dataset_offset", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(["deletion_id"], ["deletion.id"], name=op.f("fk_deleted_instance_deletion_id")),
+        sa.PrimaryKeyConstraint("deletion_id", "sop_instance_uid", "digest", name=op.f("pk_deleted_instance")),
+    )
+    op.create_index(
+        "ix_deleted_instance_sop_instance_uid", "deleted_instance", ["sop_instance_uid", "digest"], unique=False
+    )
+    op.create_index(
+        "ix_deleted_instance_to_erase",
+        "deleted_instance",
+        ["deletion_id"],
+        unique=False,
+        sqlite_where=sa.text("object_key IS NOT NULL"),
+        postgresql_where=sa.text("object_key IS NOT NULL"),
+    )
+    op.create_table(
         "delivery",
         sa.Column("id", sa.String(length=26), nullable=False),
         sa.Column("lane_id", sa.String(length=26), nullable=False),
@@ -402,6 +483,22 @@ def upgrade() -> None:
         postgresql_where=sa.text("unread_since IS NOT NULL"),
     )
     op.create_table(
+        "legal_hold",
+        sa.Column("id", sa.String(length=26), nullable=False),
+        sa.Column("patient_id", sa.String(length=26), nullable=True),
+        sa.Column("study_instance_uid", sa.String(length=64), nullable=True),
+        sa.Column("reason", PlainText(), nullable=False),
+        sa.Column("set_by", PlainText(), nullable=False),
+        sa.Column("at", UtcDateTime(timezone=True), nullable=False),
+        sa.Column("released_at", UtcDateTime(timezone=True), nullable=True),
+        sa.Column("released_by", PlainText(), server_default="", nullable=False),
+        sa.Column("release_reason", PlainText(), server_default="", nullable=False),
+        sa.ForeignKeyConstraint(["patient_id"], ["patient.id"], name=op.f("fk_legal_hold_patient_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_legal_hold")),
+    )
+    op.create_index(op.f("ix_legal_hold_patient_id"), "legal_hold", ["patient_id"], unique=False)
+    op.create_index(op.f("ix_legal_hold_study_instance_uid"), "legal_hold", ["study_instance_uid"], unique=False)
+    op.create_table(
         "patient_identifier",
         sa.Column("id", sa.String(length=26), nullable=False),
         sa.Column("patient_id", sa.String(length=26), nullable=False),
@@ -459,6 +556,20 @@ def upgrade() -> None:
         sa.UniqueConstraint("sop_instance_uid", name=op.f("uq_performed_step_sop_instance_uid")),
     )
     op.create_index(op.f("ix_performed_step_patient_id"), "performed_step", ["patient_id"], unique=False)
+    op.create_table(
+        "rejected_instance",
+        sa.Column("rejection_id", sa.String(length=26), nullable=False),
+        sa.Column("sop_instance_uid", sa.String(length=64), nullable=False),
+        sa.Column("study_instance_uid", sa.String(length=64), nullable=False),
+        sa.ForeignKeyConstraint(["rejection_id"], ["rejection.id"], name=op.f("fk_rejected_instance_rejection_id")),
+        sa.PrimaryKeyConstraint("rejection_id", "sop_instance_uid", name=op.f("pk_rejected_instance")),
+    )
+    op.create_index(
+        op.f("ix_rejected_instance_sop_instance_uid"), "rejected_instance", ["sop_instance_uid"], unique=False
+    )
+    op.create_index(
+        op.f("ix_rejected_instance_study_instance_uid"), "rejected_instance", ["study_instance_uid"], unique=False
+    )
     op.create_table(
         "session",
         sa.Column("id", PlainText(), nullable=False),
@@ -722,6 +833,7 @@ def upgrade() -> None:
         sa.Column("frames", sa.Integer(), nullable=False),
         sa.Column("digest", PlainText(), nullable=False),
         sa.Column("beside", sa.Boolean(), nullable=False),
+        sa.Column("hidden", sa.String(length=10), nullable=True),
         sa.Column("object_key", PlainText(), nullable=False),
         sa.Column("object_offset", sa.BigInteger(), nullable=False),
         sa.Column("object_length", sa.BigInteger(), nullable=False),
@@ -810,6 +922,9 @@ def downgrade() -> None:
     op.drop_table("user_link")
     op.drop_index(op.f("ix_session_user_id"), table_name="session")
     op.drop_table("session")
+    op.drop_index(op.f("ix_rejected_instance_study_instance_uid"), table_name="rejected_instance")
+    op.drop_index(op.f("ix_rejected_instance_sop_instance_uid"), table_name="rejected_instance")
+    op.drop_table("rejected_instance")
     op.drop_index(op.f("ix_performed_step_patient_id"), table_name="performed_step")
     op.drop_table("performed_step")
     op.drop_index(op.f("ix_patient_merge_survivor_id"), table_name="patient_merge")
@@ -819,6 +934,9 @@ def downgrade() -> None:
     op.drop_table("patient_label")
     op.drop_index(op.f("ix_patient_identifier_patient_id"), table_name="patient_identifier")
     op.drop_table("patient_identifier")
+    op.drop_index(op.f("ix_legal_hold_study_instance_uid"), table_name="legal_hold")
+    op.drop_index(op.f("ix_legal_hold_patient_id"), table_name="legal_hold")
+    op.drop_table("legal_hold")
     op.drop_index(
         "ix_imaging_order_unread",
         table_name="imaging_order",
@@ -836,6 +954,14 @@ def downgrade() -> None:
     op.drop_index("ix_delivery_lane_id_state_position", table_name="delivery")
     op.drop_index(op.f("ix_delivery_event_id"), table_name="delivery")
     op.drop_table("delivery")
+    op.drop_index(
+        "ix_deleted_instance_to_erase",
+        table_name="deleted_instance",
+        sqlite_where=sa.text("object_key IS NOT NULL"),
+        postgresql_where=sa.text("object_key IS NOT NULL"),
+    )
+    op.drop_index("ix_deleted_instance_sop_instance_uid", table_name="deleted_instance")
+    op.drop_table("deleted_instance")
     op.drop_index(op.f("ix_client_assertion_expires_at"), table_name="client_assertion")
     op.drop_table("client_assertion")
     op.drop_index("ix_care_team_identifier", table_name="care_team")
@@ -855,6 +981,11 @@ def downgrade() -> None:
     op.drop_table("service_client")
     op.drop_index(op.f("ix_revoked_token_expires_at"), table_name="revoked_token")
     op.drop_table("revoked_token")
+    op.drop_index(op.f("ix_rejection_study_instance_uid"), table_name="rejection")
+    op.drop_index(op.f("ix_rejection_study_id"), table_name="rejection")
+    op.drop_table("rejection")
+    op.drop_index("ix_quarantine_resolved_at_id", table_name="quarantine")
+    op.drop_table("quarantine")
     op.drop_index(op.f("ix_patient_survivor_id"), table_name="patient")
     op.drop_index(op.f("ix_patient_name_folded"), table_name="patient")
     op.drop_index(op.f("ix_patient_merged_into"), table_name="patient")
@@ -884,6 +1015,11 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_event_patient_id"), table_name="event")
     op.drop_index(op.f("ix_event_order_id"), table_name="event")
     op.drop_table("event")
+    op.drop_index(op.f("ix_deletion_study_instance_uid"), table_name="deletion")
+    op.drop_index(op.f("ix_deletion_study_id"), table_name="deletion")
+    op.drop_index("ix_deletion_state_until", table_name="deletion")
+    op.drop_index(op.f("ix_deletion_patient_id"), table_name="deletion")
+    op.drop_table("deletion")
     op.drop_table("counter")
     op.drop_index(op.f("ix_commitment_request_state_due_at"), table_name="commitment_request")
     op.drop_table("commitment_request")
