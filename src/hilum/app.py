@@ -181,7 +181,13 @@ def _run_http(application: Application, descriptor: int | None) -> None:
         listening,
         door_context(application.configuration, "http"),
         f"{host}:{port}",
-        Bounds(door.max_connections, door.max_connections_per_address, door.header_timeout, door.body_timeout),
+        Bounds(
+            door.max_connections,
+            door.max_connections_per_address,
+            door.header_timeout,
+            door.body_timeout,
+            door.trusted_proxies,
+        ),
         ConnectionLog(application.store),
     )
 

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from hilum.core.actor import Door
 from hilum.security.accepting import Acceptor, Caps
@@ -33,6 +34,21 @@ class Bounds:
     per_address: int
     header_timeout: float
     body_timeout: float
+    trusted_proxies: tuple[str, ...] = ()
+
+
+def behind_proxies(app: ASGIApp, trusted: tuple[str, ...]) -> ASGIApp:
+    """The application as asked by the clients of these proxies; `scope["peer"]` stays the proxy itself."""
+    if not trusted:
+        return app
+    forwarded = ProxyHeadersMiddleware(app, list(trusted))  # type: ignore[arg-type]
+
+    async def asked(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope["peer"] = scope.get("client")
+        await forwarded(scope, receive, send)  # type: ignore[arg-type]
+
+    return asked
 
 
 def serve_http(
@@ -45,7 +61,8 @@ def serve_http(
 ) -> None:
     """Answer HTTP on a bound socket until SIGTERM, then finish the requests in hand."""
     config = uvicorn.Config(
-        app,
+        behind_proxies(app, bounds.trusted_proxies),
+        proxy_headers=False,  # else uvicorn believes whoever is on this machine
         log_config=None,
         access_log=False,
         server_header=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_network
 from typing import Annotated, NamedTuple
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
@@ -56,6 +57,14 @@ def _zone_name(text: str) -> str:
         ZoneInfo(text)
     except (ValueError, OSError, KeyError):
         raise ValueError('is not a time zone name such as "Europe/Berlin" or "UTC"') from None
+    return text
+
+
+def _network(text: str) -> str:
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError('is not an address or network such as "10.0.0.1" or "10.0.0.0/8"') from None
     return text
 
 
@@ -156,6 +165,7 @@ Application = Annotated[str, AfterValidator(_application)]
 PeerCertificateName = Annotated[str, AfterValidator(_certificate_name)]
 CollectorAddress = Annotated[str, AfterValidator(_collector_address)]
 MllpAddress = Annotated[str, AfterValidator(_mllp_address)]
+Network = Annotated[str, AfterValidator(_network)]
 WebRoot = Annotated[str, AfterValidator(_web_root)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Authority = Annotated[str, Field(max_length=227, pattern=r"^[^|^~\\\x00-\x1f]*$")]

@@ -18,6 +18,7 @@ from hilum.settings.paths import HomePaths
 NEEDS_RESTART = (
     "http.bind",
     "http.tls",
+    "http.trusted_proxies",
     "http.max_connections",
     "http.max_connections_per_address",
     "http.header_timeout",

@@ -21,6 +21,7 @@ from hilum.settings.addresses import (
     HostPort,
     MllpAddress,
     Name,
+    Network,
     OptionalZoneName,
     PeerCertificateName,
     Seconds,
@@ -75,6 +76,11 @@ class HttpSettings(Door):
     public_url: WebRoot = Field(
         default="",
         description="Root of the links that Hilum sends to others; empty for `bind` itself. Set it behind a proxy.",
+    )
+    trusted_proxies: tuple[Network, ...] = Field(
+        default=(),
+        description="Addresses or networks of proxies whose `Forwarded` and `X-Forwarded-Proto`, `-Host`, `-Port` and "
+        "`-Prefix` say where links of an answer point; from others these are ignored. `public_url` goes before them.",
     )
     processes: int = Field(default=2, ge=1, le=64, description="How many processes answer HTTP.")
     max_body_bytes: int = Field(default=16 * MIB, ge=1024, description="Largest request body, other than STOW-RS.")
@@ -366,7 +372,16 @@ class Destination(Section):
     key: str = Field(default="", description="Private key of that certificate, PEM.")
     password_file: str = Field(
         default="",
-        description="File with the secret that signs webhooks or the password of an smtp account, in the home.",
+        description="File with the secret that signs webhooks, the password of an smtp account or the bearer token of "
+        "a stow destination, in the home.",
+    )
+    calling_ae_title: AeTitle | Literal[""] = Field(
+        default="", description="Our title towards a dicom destination; empty for that of `[dicom]`."
+    )
+    commitment: bool = Field(
+        default=False,
+        description="Whether a dicom destination is asked for storage commitment, and images count as delivered only "
+        "once it has committed itself.",
     )
 
     @model_validator(mode="after")
@@ -379,6 +394,8 @@ class Destination(Section):
             raise ValueError("retry_max is shorter than retry_first")
         if bool(self.cert) != bool(self.key):
             raise ValueError("cert and key belong together")
+        if self.kind != "dicom" and (self.commitment or self.calling_ae_title):
+            raise ValueError('commitment and calling_ae_title go with kind = "dicom" only')
         return self
 
 
@@ -395,6 +412,12 @@ class Route(Section):
     to: tuple[Name, ...] = Field(min_length=1, description="Names of destinations.")
     send: Literal["event", "raw"] = Field(
         default="event", description="`raw` forwards a received message byte for byte."
+    )
+    only: str = Field(
+        default="",
+        max_length=4_096,
+        description="CEL over study, series, instance, source, patient, header: which images go to dicom and stow "
+        "destinations; empty: all.",
     )
 
     @field_validator("on")

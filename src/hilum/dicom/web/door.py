@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from hilum.archive.render_pool import WORKERS, RenderPool
 from hilum.core.actor import Actor
 from hilum.core.errors import HilumError, NotFound
 from hilum.core.scope import EVERYTHING
+from hilum.dicom.web.origin import public_root
 from hilum.dicom.web.problems import problem
 from hilum.security.audit import Read, ReadLog
 from hilum.security.policy import Action, decide, scope_for
@@ -35,12 +35,11 @@ from hilum.workflow.reading import OpenImages, open_images
 from hilum.workflow.source import Source
 
 ROOT = "/dicom-web"
-_HOST = re.compile(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?\Z")
-_FORWARDED = re.compile(r"""(host|proto)\s*=\s*(?:"([^"]*)"|([^;,\s"]*))""", re.IGNORECASE)
 # Private to one login, and asked again with its ETag: what may be seen can change while a page is open.
 REVALIDATED = "private, no-cache"
-# Frames never change under their UID; a session's viewer scrolls through them again and again.
-STEADY = "private, max-age=600"
+# Stored bytes never change under their UID, so nothing is asked again while they are fresh (RFC 8246). Not for longer:
+# what is withdrawn must go from a browser, too.
+STEADY = "private, max-age=600, immutable"
 VARY = "Accept, Accept-Encoding, Authorization, Cookie"
 
 
@@ -100,35 +99,13 @@ class Door:
 
     def root(self, request: Request) -> str:
         """The absolute URL of the DICOMweb root as the client reaches it."""
-        http = self.configuration.current.http
-        if http.public_url:
-            return http.public_url + ROOT
-        host, scheme = request.headers.get("host", ""), request.url.scheme
-        first_hop = request.headers.get("forwarded", "")[:512].split(",")[0]
-        for name, quoted, plain in _FORWARDED.findall(first_hop):
-            value = (quoted or plain).lower()
-            if name.lower() == "host" and _HOST.match(value):
-                host = value
-            elif name.lower() == "proto" and value in ("http", "https"):
-                scheme = value
-        return (f"{scheme}://{_with_port(request, host)}" if _HOST.match(host) else http.base_url) + ROOT
+        return public_root(request, self.configuration.current.http) + ROOT
 
 
 def actor_of(request: Request) -> Actor:
     """Who asks, as the authentication in front of this door has found out."""
     actor: Actor = request.state.actor
     return actor
-
-
-def _with_port(request: Request, host: str) -> str:
-    """The host with the port we listen on where a client (dicomweb-client does) has left it out of its Host header.
-
-    Only for our own address: a proxy's public name without a port is meant so.
-    """
-    address, port = request.scope.get("server") or ("", None)
-    own = {address, "localhost"} if address in ("127.0.0.1", "::1") else {address}
-    standard = 443 if request.url.scheme == "https" else 80
-    return f"{host}:{port}" if host in own and port not in (None, standard) else host
 
 
 def path_uid(request: Request, name: str, keyword: str) -> str:

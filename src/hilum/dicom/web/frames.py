@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from hilum.archive.frames import Instance
 from hilum.archive.landing import read_dataset
@@ -21,7 +21,7 @@ from hilum.dicom.web.door import STEADY, Door, cached, etag_of, not_modified, un
 from hilum.dicom.web.multipart import CHUNK
 from hilum.dicom.web.negotiation import FRAME_TYPES, OCTETS, MediaRange, accepted
 from hilum.dicom.web.problems import NotAcceptable
-from hilum.dicom.web.streams import Content, asked_range, multipart_response
+from hilum.dicom.web.streams import Content, multipart_response, ranged_response
 from hilum.storage.retrieval import StoredInstance, headers_of
 
 MAX_FRAME_LIST = 10_000
@@ -101,17 +101,14 @@ class Frames:
         if wish.multipart:
             pieces = self._pieces(row, offset, length, vr)
             return multipart_response([Content(OCTETS, pieces, length)], OCTETS, headers)
-        headers["accept-ranges"] = "bytes"
-        part = asked_range(request, length)
-        begin, end = part or (0, length)
-        headers["content-length"] = str(end - begin)
-        if part is not None:
-            headers["content-range"] = f"bytes {begin}-{end - 1}/{length}"
         width = _WORDS.get(vr, 1) if is_big_endian(row.transfer_syntax_uid) else 1
-        first = begin - begin % width  # words are turned around as a whole
-        pieces = _cut(self._pieces(row, offset + first, min(length - first, end - first + width), vr), begin - first,
-                      end - begin)  # fmt: skip
-        return StreamingResponse(pieces, 200 if part is None else 206, headers, OCTETS)
+
+        def pieces_of(begin: int, end: int) -> Iterator[bytes]:
+            first = begin - begin % width  # words are turned around as a whole
+            pieces = self._pieces(row, offset + first, min(length - first, end - first + width), vr)
+            return _cut(pieces, begin - first, end - begin)
+
+        return ranged_response(request, length, pieces_of, headers, OCTETS)
 
     def _pieces(self, row: StoredInstance, offset: int, length: int, vr: str) -> Iterator[bytes]:
         location = location_of_row(row)

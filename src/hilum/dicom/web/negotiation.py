@@ -102,3 +102,12 @@ def json_type(ranges: list[MediaRange]) -> str:
             if not wanted.multipart and wanted.covers(media_type):
                 return media_type
     raise NotAcceptable("This resource is sent as application/dicom+json.", field="Accept")
+
+
+def takes_gzip(request: Request) -> bool:
+    """Whether the client reads gzip (RFC 9110 12.5.3); one that does not say so gets plain text."""
+    for coding in request.headers.get("accept-encoding", "")[:LONGEST].lower().split(","):
+        name, _, weight = coding.partition(";")
+        if name.strip() in ("gzip", "x-gzip", "*"):
+            return not re.fullmatch(r"\s*q\s*=\s*0(?:\.0{0,3})?\s*", weight)
+    return False

@@ -43,6 +43,10 @@ class RangeNotSatisfiable(InvalidInput):
 
     code = "range-not-satisfiable"
 
+    def __init__(self, total: int) -> None:
+        super().__init__(field="Range")
+        self.total = total
+
 
 def http_status(error: HilumError) -> int:
     """The status of a refusal; the nearest ancestor of the error that the table names decides."""
@@ -60,4 +64,6 @@ def problem(error: HilumError) -> Response:
     if error.field:
         body["field"] = error.field
     headers = {"retry-after": "2"} if error.retryable else {}
+    if isinstance(error, RangeNotSatisfiable):
+        headers["content-range"] = f"bytes */{error.total}"  # RFC 9110 15.5.17
     return Response(orjson.dumps(body), status, headers, "application/problem+json")

@@ -15,8 +15,9 @@ from starlette.responses import Response
 
 from hilum.dicom.overlay import Attributes, overlaid
 from hilum.dicom.web.door import VARY, Door, actor_of, path_uid
-from hilum.dicom.web.negotiation import accepted, json_type
+from hilum.dicom.web.negotiation import accepted, json_type, takes_gzip
 from hilum.dicom.web.query import Query, read_query
+from hilum.dicom.web.streams import gzipped
 from hilum.security.audit import Read
 from hilum.security.policy import Action, scope_for
 from hilum.storage import qido as lists
@@ -35,6 +36,9 @@ SERIES_RETURNED = frozenset(SERIES_REQUIRED) | {
 INSTANCE_REQUIRED = ("00080016", "00200013")
 INSTANCE_RETURNED = frozenset(INSTANCE_REQUIRED) | {"00080201", "00280008", "00280010", "00280011", "00280100"}
 _VR = {tag: dictionary_VR(int(tag, 16)) for tag in (*STUDY_REQUIRED, *SERIES_REQUIRED, *INSTANCE_REQUIRED)}
+
+# A list of some studies fits into a few packets as it is.
+WORTH_ZIPPING = 16 << 10
 
 Found = TypeVar("Found")
 Finder = Callable[..., tuple[list[Found], int]]
@@ -74,7 +78,11 @@ class Qido:
         headers = _headers(request, query, more, len(found), root)
         if not found:
             return Response(status_code=204, headers=headers)
-        return Response(orjson.dumps([describe(each, query, root) for each in found]), 200, headers, media_type)
+        body = orjson.dumps([describe(each, query, root) for each in found])
+        if len(body) > WORTH_ZIPPING and takes_gzip(request):
+            headers["content-encoding"] = "gzip"
+            body = b"".join(gzipped([body]))
+        return Response(body, 200, headers, media_type)
 
 
 def _keys_of_path(request: Request) -> Iterable[Key]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
+from functools import partial
 
 import orjson
 from starlette.requests import Request
@@ -12,10 +12,10 @@ from starlette.responses import Response, StreamingResponse
 from hilum.archive.part10 import EXPLICIT_LITTLE
 from hilum.dicom.overlay import overlaid
 from hilum.dicom.web.door import REVALIDATED, STEADY, Door, cached, etag_of, not_modified, unchanged
-from hilum.dicom.web.multipart import CHUNK, coalesced
-from hilum.dicom.web.negotiation import MediaRange, accepted, json_type
+from hilum.dicom.web.multipart import coalesced
+from hilum.dicom.web.negotiation import MediaRange, accepted, json_type, takes_gzip
 from hilum.dicom.web.problems import NotAcceptable
-from hilum.dicom.web.streams import Content, multipart_response, part10_pieces
+from hilum.dicom.web.streams import Content, gzipped, multipart_response, part10_pieces, ranged_response
 from hilum.dicom.web.transcode import explicit_little_endian
 from hilum.storage.retrieval import StoredInstance, headers_of
 from hilum.storage.shown import ShownStudy
@@ -42,13 +42,21 @@ class Wado:
             return not_modified(etag, STEADY)
         headers = cached(etag, STEADY)
         if len(rows) == 1 and not wishes[0].multipart and wishes[0].media_type == DICOM:
-            content = self._content(*chosen[0])
-            return Response(b"".join(content.pieces), 200, headers, content.content_type)
+            return self._alone(request, *chosen[0], headers)
         if all(syntax == row.transfer_syntax_uid for row, syntax in chosen):
             return multipart_response([self._content(*each) for each in chosen], DICOM, headers)
         # Rewritten ones are made one at a time; the first before the answer begins, so that it can still be refused.
         first = self._content(*chosen[0])
         return multipart_response(self._following(first, chosen[1:]), DICOM, headers)
+
+    def _alone(self, request: Request, row: StoredInstance, syntax: str, headers: dict[str, str]) -> Response:
+        """One instance as the body itself, of which ranges can be asked for."""
+        content_type = f"{DICOM}; transfer-syntax={syntax}"
+        if syntax == row.transfer_syntax_uid:
+            stored = partial(part10_pieces, self._door.blobs, row)
+            return ranged_response(request, row.object_length, stored, headers, content_type)
+        made = b"".join(self._content(row, syntax).pieces)
+        return ranged_response(request, len(made), lambda begin, end: [made[begin:end]], headers, content_type)
 
     def _following(self, first: Content, rest: list[tuple[StoredInstance, str]]) -> Iterator[Content]:
         yield first
@@ -68,7 +76,7 @@ class Wado:
         study = self._door.open_study(request)
         rows = self._door.instances(request, study)
         root = self._door.root(request)
-        zipped = "gzip" in request.headers.get("accept-encoding", "")
+        zipped = takes_gzip(request)
         etag = etag_of(root, study.truth.revision, [row.id for row in rows], zipped)
         if unchanged(request, etag):
             return not_modified(etag, REVALIDATED)
@@ -76,7 +84,7 @@ class Wado:
         pieces = self._metadata(study, rows, f"{root}/studies/{study.study_instance_uid}")
         if zipped:
             headers["content-encoding"] = "gzip"
-            pieces = _gzipped(pieces)
+            pieces = gzipped(pieces)
         if len(rows) <= HEADERS_AT_ONCE:
             return Response(b"".join(pieces), 200, headers, media_type)
         return StreamingResponse(coalesced(pieces), 200, headers, media_type)
@@ -110,11 +118,3 @@ def _with_truth(header: bytes, row: StoredInstance, study: ShownStudy, url: str)
     attributes = orjson.loads(linked)
     attributes["00083002"] = {"vr": "UI", "Value": [row.transfer_syntax_uid]}
     return orjson.dumps(overlaid(attributes, study.truth))
-
-
-def _gzipped(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    compressor = zlib.compressobj(1, wbits=31)
-    for piece in coalesced(pieces):
-        for start in range(0, len(piece), CHUNK):
-            yield compressor.compress(piece[start : start + CHUNK])
-    yield compressor.flush()
