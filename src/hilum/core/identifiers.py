@@ -10,6 +10,7 @@ import secrets
 import threading
 import time
 import uuid
+from datetime import UTC, datetime
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
@@ -36,6 +37,14 @@ def new_id() -> str:
         + _ALPHABET[value >> 120 & 31]
         + "".join(_PAIRS[value >> shift & 1023] for shift in range(110, -1, -10))
     )
+
+
+def made_at(identifier: str) -> datetime:
+    """Return when an identifier of `new_id` was made, to the millisecond, in UTC."""
+    milliseconds = 0
+    for letter in identifier[:10]:
+        milliseconds = milliseconds << 5 | _ALPHABET.index(letter)
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 def new_uid() -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from hilum.core.identifiers import made_at
 from hilum.core.order import Code, PerformedStatus, PerformedStep
 from hilum.storage import tables
 
@@ -38,6 +40,22 @@ _OF_SERIES = (
     .where(_series.c.series_instance_uid == _of)
 )
 _LINKS = sa.select(_link.c.step_id, _link.c.order_id).where(_link.c.performed_id == _of).order_by(_link.c.step_id)
+
+
+@dataclass(frozen=True, slots=True)
+class ExamTold:
+    """When a modality said that an exam began, and when it told of it."""
+
+    peer: str
+    started_at: datetime
+    told_at: datetime
+
+
+def latest_exams(connection: sa.Connection, limit: int) -> list[ExamTold]:
+    """Return the newest performed steps, by when they were first told of."""
+    query = sa.select(_performed.c.id, _performed.c.peer, _performed.c.started_at)
+    rows = connection.execute(query.order_by(_performed.c.id.desc()).limit(limit))
+    return [ExamTold(row.peer, row.started_at, made_at(row.id)) for row in rows]
 
 
 class Exams:
