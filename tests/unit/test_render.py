@@ -41,8 +41,9 @@ from hilum.archive.file_blobs import FileBlobs
 from hilum.archive.frames import Instance, instance_of, instance_opener
 from hilum.archive.landing import open_landing, record_of
 from hilum.archive.part10 import file_prefix, split
-from hilum.archive.render import Window, render, render_job, thumbnail_job, windowed
+from hilum.archive.render import render, render_job, thumbnail_job
 from hilum.archive.render_pool import RenderPool, from_messages, to_messages
+from hilum.archive.voi import Window, windowed
 from hilum.core.errors import (
     DeadlineExceeded,
     HilumError,

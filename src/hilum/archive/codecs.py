@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 import warnings
-from dataclasses import dataclass
 from typing import Any
 
 import imagecodecs
@@ -20,6 +19,8 @@ from pydicom.pixels.processing import convert_color_space
 from pydicom.uid import UID
 
 from hilum.archive.metadata import integer, text
+from hilum.archive.native import PixelLayout, cells_of, values_of
+from hilum.archive.part10 import EXPLICIT_LITTLE
 from hilum.archive.walk import Attributes
 from hilum.core.errors import HilumError, InvalidInput, TooLarge, Unsupported
 
@@ -27,6 +28,12 @@ MAX_PIXELS = 128 << 20  # samples of one frame
 _JPEG_FAMILY = "1.2.840.10008.1.2.4."
 _CODESTREAMS = frozenset(
     _JPEG_FAMILY + process for process in ("50", "51", "57", "70", "80", "81", "90", "91", "201", "202", "203")
+)
+RLE_LOSSLESS = "1.2.840.10008.1.2.5"
+_NATIVE_YBR = frozenset({"YBR_FULL", "YBR_FULL_422"})
+# ITU-T T.871, which YBR_FULL follows
+_YBR_TO_RGB = np.array(
+    [[1, 1, 1], [0, -0.114 * 1.772 / 0.587, 1.772], [1.402, -0.299 * 1.402 / 0.587, 0]], dtype=np.float32
 )
 _END_OF_IMAGE = b"\xff\xd9"
 # 12-bit and lossless JPEG, which pydicom's free plugins do not read.
@@ -36,26 +43,6 @@ _NEED_AN_END = _LIBJPEG | {_JPEG_FAMILY + process for process in ("80", "81")}
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}  # ITU-T T.81 B.1.1.3, T.87 for JPEG-LS
 _COLOURS = {"MONOCHROME1": 1, "MONOCHROME2": 1, "PALETTE COLOR": 1, "RGB": 3, "YBR_FULL": 3, "YBR_FULL_422": 3,
             "YBR_PARTIAL_420": 3, "YBR_ICT": 3, "YBR_RCT": 3}  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class PixelLayout:
-    """The Image Pixel module of an instance (PS3.3 C.7.6.3), as far as decoding needs it."""
-
-    rows: int
-    columns: int
-    samples_per_pixel: int
-    bits_allocated: int
-    bits_stored: int
-    pixel_representation: int
-    photometric_interpretation: str
-    planar_configuration: int
-    keyword: str
-
-    @property
-    def is_float(self) -> bool:
-        """Whether values are floating point (parametric maps)."""
-        return self.keyword != "PixelData"
 
 
 def layout_of(attributes: Attributes) -> PixelLayout:
@@ -73,6 +60,8 @@ def layout_of(attributes: Attributes) -> PixelLayout:
     if allocated not in (1, 8, 16, 32, 64):
         raise Unsupported("Pixels of this many bits are not shown here.", field="BitsAllocated")
     stored = integer(attributes, "00280101") or allocated
+    stored = stored if 0 < stored <= allocated else allocated
+    high = integer(attributes, "00280102")
     if min(rows, columns) < 0 or rows * columns * samples > MAX_PIXELS:
         raise TooLarge("The image is larger than can be shown.", field="Rows")
     keyword = next((name for key, name in _KEYWORDS.items() if key in attributes), "PixelData")
@@ -81,7 +70,8 @@ def layout_of(attributes: Attributes) -> PixelLayout:
         columns=columns,
         samples_per_pixel=samples,
         bits_allocated=allocated,
-        bits_stored=stored if 0 < stored <= allocated else allocated,
+        bits_stored=stored,
+        high_bit=high if high is not None and stored - 1 <= high < allocated else stored - 1,
         pixel_representation=integer(attributes, "00280103") or 0,
         photometric_interpretation=photometric,
         planar_configuration=integer(attributes, "00280006") or 0,
@@ -93,11 +83,39 @@ _KEYWORDS = {"7FE00008": "FloatPixelData", "7FE00009": "DoubleFloatPixelData", "
 
 
 def decode_frame(frame: bytes, transfer_syntax_uid: str, layout: PixelLayout) -> NDArray[Any]:
-    """The pixels of one frame: (rows, columns) or (rows, columns, 3) as RGB.
+    """The values of one frame: (rows, columns) or (rows, columns, 3) as RGB.
 
     Raises Unsupported when there is no decoder for the transfer syntax, InvalidInput when the frame is damaged or its
     codestream of another size than the header says, TooLarge when it does not fit into memory.
     """
+    cells = decode_cells(frame, transfer_syntax_uid, layout)
+    if cells is None:
+        return decode_codestream(frame, transfer_syntax_uid, layout)
+    return as_rgb(values_of(cells, layout), layout)
+
+
+def decode_cells(frame: bytes, transfer_syntax_uid: str, layout: PixelLayout) -> NDArray[Any] | None:
+    """The pixel cells of a frame whose encoding keeps all their bits, None for codestreams. Raises as decode_frame."""
+    if transfer_syntax_uid == EXPLICIT_LITTLE:
+        return cells_of(frame, layout)
+    if transfer_syntax_uid != RLE_LOSSLESS:
+        return None
+    pixels = decode_codestream(frame, transfer_syntax_uid, layout)
+    return pixels.view(f"u{pixels.dtype.itemsize}")
+
+
+def as_rgb(values: NDArray[Any], layout: PixelLayout) -> NDArray[Any]:
+    """Values of a native frame with their colour as RGB (PS3.3 C.7.6.3.1.2)."""
+    if layout.samples_per_pixel != 3 or layout.photometric_interpretation not in _NATIVE_YBR:
+        return values
+    top = (1 << layout.bits_stored) - 1
+    split = values.astype(np.float32) - np.array([0, (top + 1) / 2, (top + 1) / 2], np.float32)
+    rgb = np.floor(split @ _YBR_TO_RGB + 0.5).clip(0, top)
+    return rgb.astype(values.dtype)
+
+
+def decode_codestream(frame: bytes, transfer_syntax_uid: str, layout: PixelLayout) -> NDArray[Any]:
+    """The values of a compressed frame, colour as RGB; of RLE the cells and colour as they are."""
     if transfer_syntax_uid in _CODESTREAMS:
         check_codestream(frame, layout)
     if transfer_syntax_uid in _NEED_AN_END and _END_OF_IMAGE not in frame[-64:]:
@@ -137,7 +155,8 @@ def _by_pydicom(frame: bytes, transfer_syntax_uid: str, layout: PixelLayout) -> 
     source = encapsulate([frame], has_bot=False) if decoder.is_encapsulated else frame + b"\0" * (len(frame) % 2)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        pixels, _ = decoder.as_array(source, index=0, **options)
+        raw = transfer_syntax_uid == RLE_LOSSLESS
+        pixels, _ = decoder.as_array(source, index=0, raw=raw, **options)
     return pixels
 
 

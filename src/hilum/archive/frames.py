@@ -18,6 +18,7 @@ import numpy as np
 from hilum.archive.blobs import BlobStore
 from hilum.archive.landing import Location, read_dataset
 from hilum.archive.metadata import integer, text
+from hilum.archive.native import turned
 from hilum.archive.part10 import (
     DEFLATED_LITTLE,
     EXPLICIT_BIG,
@@ -73,12 +74,14 @@ class FrameTable:
     def _native(self, reader: Reader, number: int) -> bytes:
         first = self.bits * (number - 1)
         start, last = first // 8, -(-(first + self.bits) // 8)
-        data = reader(self.base + start, last - start)
+        low, high = start - start % self.swap, last + -last % self.swap  # words are turned around as a whole
+        data = reader(self.base + low, high - low)
+        if self.swap > 1:
+            data = turned(data, self.swap)
+        data = data[start - low : last - low]
         if self.bits % 8:  # bit-packed frames follow one another without padding, PS3.5 8.1.1
             bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")[first % 8 :][: self.bits]
             return np.packbits(bits, bitorder="little").tobytes()
-        if self.swap > 1 and len(data) % self.swap == 0:
-            return np.frombuffer(data, f">u{self.swap}").astype(f"<u{self.swap}").tobytes()
         return data
 
 
@@ -186,8 +189,14 @@ def _native_table(pixels: PixelData, attributes: Attributes, count: int, syntax:
     whole = pixels.length * 8 // bits
     if whole == 0:
         raise InvalidInput("The pixel data is shorter than one frame.", field="PixelData")
-    width = allocated // 8 if is_big_endian(syntax) and pixels.vr != "OB" else 1
-    return FrameTable(min(count, whole), pixels.offset, bits, width if width in (2, 4, 8) else 1)
+    width = 1
+    if is_big_endian(syntax) and pixels.vr != "OB":
+        width = max(2, allocated // 8)  # also of smaller cells two go into a word, PS3.5 8.1.1
+    return FrameTable(min(count, whole), pixels.offset, bits, width if width in (2, 4, 8) and _even(pixels) else 1)
+
+
+def _even(pixels: PixelData) -> bool:
+    return pixels.length % 2 == 0
 
 
 class _Fragments:

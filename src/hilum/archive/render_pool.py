@@ -19,8 +19,9 @@ from typing import Any
 
 import orjson
 
-from hilum.archive.codecs import PixelLayout
-from hilum.archive.render import RenderJob, Window
+from hilum.archive.native import PixelLayout
+from hilum.archive.render import RenderJob
+from hilum.archive.voi import Window
 from hilum.core import errors
 from hilum.core.errors import DeadlineExceeded, HilumError, Unavailable
 

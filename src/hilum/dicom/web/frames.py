@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from hilum.archive.frames import Instance
 from hilum.archive.landing import read_dataset
+from hilum.archive.native import turned
 from hilum.archive.part10 import DEFLATED_LITTLE, EXPLICIT_LITTLE, inflated, is_big_endian
 from hilum.archive.retrieve import location_of_row
 from hilum.core.errors import InvalidInput, NotFound
@@ -119,15 +120,6 @@ class Frames:
         for start in range(0, length, CHUNK):
             piece = read_dataset(self._door.blobs, location, offset + start, min(CHUNK, length - start))
             yield piece if width == 1 else turned(piece, width)
-
-
-def turned(data: bytes, width: int) -> bytes:
-    """Words with their bytes the other way around; what is left of a last one stays."""
-    whole = len(data) - len(data) % width
-    out = bytearray(data)
-    for index in range(width):
-        out[index:whole:width] = data[width - 1 - index : whole : width]
-    return bytes(out)
 
 
 def _cut(pieces: Iterator[bytes], skip: int, length: int) -> Iterator[bytes]:

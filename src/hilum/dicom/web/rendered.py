@@ -17,8 +17,9 @@ from starlette.responses import Response
 
 from hilum.archive.landing import read_dataset
 from hilum.archive.metadata import integer
-from hilum.archive.render import Window, render_job, thumbnail_job
+from hilum.archive.render import render_job, thumbnail_job
 from hilum.archive.retrieve import location_of_row
+from hilum.archive.voi import Window
 from hilum.core.errors import InvalidInput, NotFound, Unsupported
 from hilum.dicom.web.door import STEADY, Door, cached, etag_of, not_modified, path_uid, unchanged
 from hilum.dicom.web.frames import frame_numbers
