@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from hilum.serve.composition import ASGIApp
 
 ROLES = ("http", "dicom", "hl7", "worker")
+# The kinds of destination that `Application.senders` brings something to.
+SENDER_KINDS = ("dicom", "file", "hl7", "smtp", "stow", "webhook")
 
 
 class Application:
@@ -143,9 +145,16 @@ class Application:
     def senders(self) -> dict[str, Sender]:
         """What brings bytes to a receiver, per kind of destination."""
         from hilum.delivery.senders import senders
+        from hilum.dicom.image_sender import ImageSender
+        from hilum.dicom.stow_sender import StowSender
         from hilum.hl7.sender import MllpSender
 
-        return {"hl7": MllpSender(self.home), **senders(self.home)}
+        return {
+            "hl7": MllpSender(self.home),
+            "dicom": ImageSender(self.store, self.configuration, self.blobs),
+            "stow": StowSender(self.store, self.configuration, self.blobs),
+            **senders(self.home),
+        }
 
     def close(self) -> None:
         """Finish what this process holds."""

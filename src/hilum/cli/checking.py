@@ -35,9 +35,10 @@ def _doors(settings: Settings) -> Iterator[Finding]:
 
 
 def _routes(application: Application) -> Iterator[Finding]:
+    from hilum.app import SENDER_KINDS
     from hilum.delivery.check import check_delivery
 
-    for text in check_delivery(application.settings, application.senders().keys()):
+    for text in check_delivery(application.settings, SENDER_KINDS):
         yield Finding("fault", text)
 
 

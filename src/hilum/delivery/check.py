@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
+from hilum.delivery.images import IMAGE_KINDS
 from hilum.delivery.rules import check_routes
 from hilum.delivery.senders.smtp import recipients_of
 from hilum.settings import Settings
@@ -13,6 +14,12 @@ from hilum.settings import Settings
 def check_delivery(settings: Settings, kinds: Collection[str]) -> list[str]:
     """Return a sentence for each thing that cannot work; `kinds` are those that this installation can send to."""
     found = check_routes(settings)
+    images = {each.name for each in settings.destination if each.kind in IMAGE_KINDS}
+    for number, route in enumerate(settings.route):
+        if route.only and not images & set(route.to):
+            found.append(f"route[{number}] has `only`, but none of its destinations takes images.")
+        if route.send == "raw" and images & set(route.to):
+            found.append(f"route[{number}] sends messages to a destination of images.")
     routed = {name for route in settings.route for name in route.to}
     for destination in settings.destination:
         if destination.kind not in kinds:

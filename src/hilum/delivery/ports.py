@@ -47,9 +47,13 @@ class Encoded:
 
 
 class SendOutcome(StrEnum):
-    """How a try ended. `AMBIGUOUS`: it may have arrived; the next try sends the same bytes under the same ID."""
+    """How a try ended. `AMBIGUOUS`: it may have arrived; the next try sends the same bytes under the same ID.
+
+    `PARTIAL`: all went well so far, and there is more; the next try goes on where this one ended.
+    """
 
     ACCEPTED = "accepted"
+    PARTIAL = "partial"
     TRANSIENT = "transient"
     AMBIGUOUS = "ambiguous"
     ERROR = "AE"

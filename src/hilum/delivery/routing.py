@@ -7,16 +7,17 @@ decide is set aside on the operator's list without holding the lane up. Both are
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hilum.core.actor import Actor
 from hilum.core.errors import HilumError
 from hilum.core.event import Event, EventName
 from hilum.delivery.context import load_context
+from hilum.delivery.images import IMAGE_KINDS, image_delivery
 from hilum.delivery.ports import Encoder, EventContext
 from hilum.delivery.rules import ConditionFailed, Rules, values_of
-from hilum.settings import Destination, Settings
+from hilum.settings import Destination, Route, Settings
 from hilum.storage.deliveries import NewDelivery
 from hilum.storage.leases import TakeLease, take_lease
 from hilum.storage.unit_of_work import UnitOfWork
@@ -96,24 +97,37 @@ def _deliveries_of(uow: UnitOfWork, event: Event, command: RouteEvents) -> list[
     context = load_context(uow, event)
     survivor = context.patient.id if context.patient else None
     made: dict[str, _Made] = {}
-    for name, send, failed in _ways(context, command.rules):
+    for name, way in _ways(context, command.rules).items():
         destination = command.settings.destination_named(name)
-        if name in made or destination is None:
+        if destination is None:
             continue
-        if failed:
-            new: NewDelivery | None = unmade("parked", "condition-failed", send)
+        if way.failed:
+            new: NewDelivery | None = unmade("parked", "condition-failed", way.send)
         else:
-            new = make(context, destination, command.settings, command.encoders, send)
+            new = make(context, destination, command.settings, command.encoders, way.routes)
         if new is not None:
             made[name] = _Made(name, _subject(context), survivor, new)
     return list(made.values())
 
 
-def _ways(context: EventContext, rules: Rules) -> list[tuple[str, str, bool]]:
-    """Return where an event goes: (destination, event or raw, whether the condition failed); each decided way first."""
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """The routes that lead an event to one destination; `failed` where no condition could be decided."""
+
+    routes: tuple[Route, ...]
+    failed: bool = False
+
+    @property
+    def send(self) -> str:
+        """What the first of them sends."""
+        return self.routes[0].send
+
+
+def _ways(context: EventContext, rules: Rules) -> dict[str, _Way]:
+    """Return where an event goes, by destination; those that are decided come first."""
     values = values_of(context)
-    decided: list[tuple[str, str, bool]] = []
-    undecided: list[tuple[str, str, bool]] = []
+    decided: dict[str, list[Route]] = {}
+    undecided: dict[str, list[Route]] = {}
     for rule in rules.on(context.event.name):
         failed = False
         try:
@@ -122,17 +136,25 @@ def _ways(context: EventContext, rules: Rules) -> list[tuple[str, str, bool]]:
             log.error("the condition of a route failed", extra=_named(context.event, ",".join(rule.route.to)))
             holds = failed = True
         if holds:
-            ways = undecided if failed else decided
-            ways.extend((name, rule.route.send, failed) for name in rule.route.to)
-    return decided + undecided
+            for name in rule.route.to:
+                (undecided if failed else decided).setdefault(name, []).append(rule.route)
+    ways = {name: _Way(tuple(routes)) for name, routes in decided.items()}
+    return ways | {name: _Way(tuple(routes), True) for name, routes in undecided.items() if name not in ways}
 
 
 def make(
-    context: EventContext, destination: Destination, settings: Settings, encoders: Mapping[str, Encoder], send: str
+    context: EventContext,
+    destination: Destination,
+    settings: Settings,
+    encoders: Mapping[str, Encoder],
+    routes: Sequence[Route],
 ) -> NewDelivery | None:
-    """Encode an event for a destination; None where there is nothing to say, a dead letter where it cannot be said."""
+    """Encode an event for where `routes` lead; None where there is nothing to say, a dead letter where it can't be."""
+    send = routes[0].send
     if send == "raw":
         return _raw(context)
+    if destination.kind in IMAGE_KINDS:
+        return image_delivery(context, destination, routes)
     encoder = encoders.get(destination.kind)
     if encoder is None:
         return unmade("dead", "no-encoder", send)

@@ -1,23 +1,22 @@
 """The conditions of routes: CEL over what an event concerns, compiled once per revision of the configuration.
 
 An expression that needs a thing which is absent (`order.filler` of an event without order) is false. A name that is
-not in `FIELDS` is refused when the configuration is read, as is an expression that cannot be true or false. CEL has no
-loops without end, and the interpreter bounds recursion and iteration, so no condition can hold the router up.
+not in `FIELDS` is refused when the configuration is read.
 """
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cel_expr_python import cel
-
 from hilum.core.event import EventName
+from hilum.delivery.conditions import ConditionFailed as ConditionFailed
+from hilum.delivery.conditions import RouteError as RouteError
+from hilum.delivery.conditions import compile_over, is_true
+from hilum.delivery.image_rules import compile_only
 from hilum.delivery.ports import EventContext
-from hilum.settings import Route, Settings, SettingsError
+from hilum.settings import Route, Settings
 
 # What a condition may name. Texts are empty where nothing is known; times are ISO 8601 in UTC.
 FIELDS: dict[str, tuple[str, ...]] = {
@@ -33,20 +32,6 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "message": ("type", "trigger", "kind", "sender", "control_id", "outcome"),
 }  # fmt: skip
 
-_TEXT = re.compile(r"""r?("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')""", re.DOTALL)
-_FIELD = re.compile(rf"(?<![\w.])({'|'.join(FIELDS)})\s*\.\s*([A-Za-z_]\w*)")
-_ABSENT = "NOT_FOUND"
-
-
-class RouteError(SettingsError):
-    """The condition of a route cannot be used."""
-
-    code = "route"
-
-
-class ConditionFailed(Exception):
-    """A condition came to no answer for an event; the route cannot be decided."""
-
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -57,17 +42,7 @@ class Rule:
 
     def holds(self, values: Mapping[str, Mapping[str, Any]]) -> bool:
         """Tell whether an event goes this way. Raises ConditionFailed where the condition comes to no answer."""
-        if self.expression is None:
-            return True
-        try:
-            answer = self.expression.eval(data=values)
-        except RuntimeError as error:
-            raise ConditionFailed from error
-        if answer.type() == cel.Type.BOOL:
-            return bool(answer.plain_value())
-        if answer.type() == cel.Type.ERROR and str(answer.plain_value()).startswith(_ABSENT):
-            return False
-        raise ConditionFailed
+        return is_true(self.expression, values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +56,7 @@ class Rules:
         """Compile the conditions of all routes. RouteError names the first that cannot be."""
         found: dict[EventName, list[Rule]] = {}
         for number, route in enumerate(settings.route):
+            compile_only(route.only, f"`only` of route[{number}]")
             rule = Rule(route, compile_condition(route.condition, number) if route.condition else None)
             found.setdefault(EventName(route.on), []).append(rule)
         return cls({name: tuple(rules) for name, rules in found.items()})
@@ -96,6 +72,7 @@ def check_routes(settings: Settings) -> list[str]:
     for number, route in enumerate(settings.route):
         try:
             compile_condition(route.condition, number)
+            compile_only(route.only, f"`only` of route[{number}]")
         except RouteError as error:
             found.append(error.message)
     return found
@@ -103,31 +80,7 @@ def check_routes(settings: Settings) -> list[str]:
 
 def compile_condition(condition: str, number: int) -> Any | None:
     """Compile one condition; None for an empty one. RouteError names the route by its number in the file."""
-    if not condition:
-        return None
-    for thing, field in _FIELD.findall(_TEXT.sub('""', condition)):
-        if field not in FIELDS[thing]:
-            close = difflib.get_close_matches(field, FIELDS[thing], n=1)
-            meant = f", perhaps `{thing}.{close[0]}`" if close else f"; it has {', '.join(FIELDS[thing])}"
-            raise RouteError(f"The condition of route[{number}] names `{thing}.{field}`, which there is not{meant}.")
-    try:
-        expression = _environment().compile(condition)
-    except RuntimeError as error:
-        raise RouteError(f"The condition of route[{number}] is not valid CEL: {_reason(error)}.") from None
-    if expression.return_type() not in (cel.Type.BOOL, cel.Type.DYN):
-        raise RouteError(f"The condition of route[{number}] is neither true nor false.")
-    return expression
-
-
-def _environment() -> Any:
-    thing = cel.Type.Map(cel.Type.STRING, cel.Type.DYN)
-    return cel.NewEnv(variables=dict.fromkeys(FIELDS, thing))
-
-
-def _reason(error: RuntimeError) -> str:
-    """The first line of CEL's message without its prefixes."""
-    first = str(error).splitlines()[0]
-    return re.sub(r"^(INVALID_ARGUMENT|CANCELLED): |^ERROR: |\s*\[\w+\]$|<input>:", "", first).strip(". ")[:200]
+    return compile_over(FIELDS, condition, f"condition of route[{number}]")
 
 
 def values_of(context: EventContext) -> dict[str, dict[str, Any]]:

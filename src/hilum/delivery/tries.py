@@ -11,13 +11,14 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Literal
 
 from hilum.core.actor import Actor
 from hilum.core.event import Event, EventName
 from hilum.delivery.context import load_context
-from hilum.delivery.ports import Encoder, SendOutcome, Sent
+from hilum.delivery.ports import Encoder, EventContext, SendOutcome, Sent
 from hilum.delivery.routing import KIND_LIMIT, UNMADE_RAW, make
-from hilum.settings import Destination, Settings
+from hilum.settings import Destination, Route, Settings
 from hilum.storage.deliveries import Delivery
 from hilum.storage.unit_of_work import UnitOfWork
 
@@ -96,9 +97,8 @@ def renew_leases(uow: UnitOfWork, command: RenewLeases, actor: Actor) -> None:
 def make_body(uow: UnitOfWork, command: MakeBody, actor: Actor) -> Delivery | None:
     """Make the body of a delivery that has none; None when that settled it: still impossible, or nothing to say."""
     delivery = command.delivery
-    send = "raw" if delivery.kind == UNMADE_RAW else "event"
     context = load_context(uow, uow.deliveries.event(delivery.event_id))
-    new = make(context, command.destination, command.settings, command.encoders, send)
+    new = make(context, command.destination, command.settings, command.encoders, _routes_of(context, command))
     if new is None:
         uow.deliveries.settle(delivery, state="superseded", reason="nothing-to-say")
         return None
@@ -107,6 +107,18 @@ def make_body(uow: UnitOfWork, command: MakeBody, actor: Actor) -> Delivery | No
         return None
     uow.deliveries.make_body(delivery.id, new)
     return replace(delivery, kind=new.kind, control_id=new.control_id, body=new.body)
+
+
+def _routes_of(context: EventContext, command: MakeBody) -> list[Route]:
+    """The routes that lead the event here: what a person lets go on goes whatever their conditions say."""
+    event = context.event.name.value
+    send: Literal["event", "raw"] = "raw" if command.delivery.kind == UNMADE_RAW else "event"
+    routes = [
+        route
+        for route in command.settings.route
+        if route.on == event and command.destination.name in route.to and route.send == send
+    ]
+    return routes or [Route(on=event, to=(command.destination.name,), send=send)]
 
 
 def settle_try(uow: UnitOfWork, command: SettleTry, actor: Actor) -> Settled:
@@ -127,6 +139,9 @@ def _settle(uow: UnitOfWork, command: SettleTry) -> tuple[str | None, float]:
         event = uow.deliveries.event(delivery.event_id)
         _tell(uow, event, delivery, destination)
         return state, (uow.now - event.at).total_seconds()
+    if sent.outcome is SendOutcome.PARTIAL:
+        state = uow.deliveries.settle(delivery, state="waiting", retry_at=uow.now, reason=sent.reason)
+        return state, 0.0
     give_up = {SendOutcome.ERROR: destination.give_up.AE, SendOutcome.REJECTED: destination.give_up.AR}
     refused = sent.outcome in give_up
     reason = sent.reason or sent.outcome.value

@@ -8,13 +8,15 @@ refuses or breaks off is `Unavailable`.
 from __future__ import annotations
 
 import socket
+import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 
 from hilum.core.errors import HilumError, Unavailable
 from hilum.dicom.dimse.data_set import DataSetBuffer, MemoryBudget
+from hilum.dicom.dimse.dispatch import Response, response_command
 from hilum.dicom.dimse.messages import RESPONSE, CommandSet, encode_command
 from hilum.dicom.dimse.reader import MessageReader
 from hilum.dicom.upper_layer.association import Association
@@ -33,23 +35,37 @@ from hilum.dicom.upper_layer.pdu import (
     ProposedContext,
 )
 from hilum.dicom.upper_layer.state import Event, State
-from hilum.dicom.upper_layer.transport import Transport
+from hilum.dicom.upper_layer.transport import TlsTransport, Transport
 from hilum.dicom.upper_layer.user_information import ScpScuRoleSelection, UserInformation
 
 CONNECT_SECONDS = 10.0
 RELEASE_SECONDS = 5.0
 _ANSWER = 1 * MIB  # what a response may bring at most
+_REQUEST = 32 * MIB  # what a request of the peer may bring, as a report of storage commitment
+
+
+class NothingAccepted(Unavailable):
+    """The peer accepts nothing of what is to be sent."""
+
+    code = "no-context"
+
+
+class TlsRefused(Unavailable):
+    """No secure connection to the peer comes about."""
+
+    code = "tls-refused"
 
 
 @dataclass(frozen=True, slots=True)
 class Called:
-    """The application entity to be called, our own title, and how long it may be silent."""
+    """The application entity to be called, our own title, how long it may be silent, and the context of TLS if any."""
 
     host: str
     port: int
     ae_title: str
     calling_ae_title: str
     seconds: float = 60.0
+    tls: ssl.SSLContext | None = None
 
 
 class RequestorAssociation(Association):
@@ -147,6 +163,27 @@ class Requestor:
         self._awaiting = False
         return answer
 
+    def serve(self, seconds: float, handle: Callable[[int, CommandSet, bytes], int]) -> bool:
+        """Wait for a request that the peer sends on our association, and answer it with the status of `handle`.
+
+        False where none came in time. Raises Unavailable when what comes can't be read.
+        """
+        end = time.monotonic() + seconds
+        try:
+            message = self._reader.read(self._buffer, lambda context_id: _REQUEST, lambda: time.monotonic() >= end)
+            if message is None:
+                return False
+            command = message.command
+            content = self._buffer.finish().tobytes() if command.has_data_set else b""
+            status = handle(message.presentation_context_id, command, content)
+            answer = encode_command(response_command(command, Response(status)), with_data_set=False)
+        except HilumError as error:
+            self._association.abort(error.message)
+            raise Unavailable("The peer's request can't be read.") from error
+        finally:
+            self._buffer.end()
+        return self._association.send(message.presentation_context_id, answer)
+
     def _response(self) -> CommandSet:
         try:
             message = self._reader.read(self._buffer, lambda context_id: _ANSWER)
@@ -175,11 +212,7 @@ def associate(
     limits = Limits(
         maximum_length_received=64 * KIB, network_timeout=called.seconds, idle_timeout=called.seconds, artim_timeout=5.0
     )
-    try:
-        connection = socket.create_connection((called.host, called.port), min(CONNECT_SECONDS, called.seconds))
-    except OSError as error:
-        raise Unavailable("The peer can't be reached.") from error
-    association = RequestorAssociation(Transport(connection, limits.tick), limits)
+    association = RequestorAssociation(_connect(called, limits.tick), limits)
     information = UserInformation(
         maximum_length_received=limits.maximum_length_received,
         implementation_class_uid=IMPLEMENTATION_CLASS_UID,
@@ -191,5 +224,21 @@ def associate(
         raise Unavailable("The peer does not grant an association.")
     if not association.contexts:
         association.release(time.monotonic() + RELEASE_SECONDS)
-        raise Unavailable("The peer accepts nothing of what is to be sent.")
+        raise NothingAccepted
     return Requestor(association, limits)
+
+
+def _connect(called: Called, tick: float) -> Transport:
+    seconds = min(CONNECT_SECONDS, called.seconds)
+    try:
+        connection = socket.create_connection((called.host, called.port), seconds)
+    except OSError as error:
+        raise Unavailable("The peer can't be reached.") from error
+    if called.tls is None:
+        return Transport(connection, tick)
+    try:
+        # The time-out of the connection bounds the handshake.
+        return TlsTransport(called.tls.wrap_socket(connection, server_hostname=called.host), tick)
+    except (OSError, ValueError) as error:
+        connection.close()
+        raise TlsRefused from error

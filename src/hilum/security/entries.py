@@ -131,6 +131,7 @@ DIMSE: Mapping[tuple[str, str], Action] = {
     ("get", "C_GET_RQ"): A.READ_IMAGES,
     ("move", "C_MOVE_RQ"): A.READ_IMAGES,
     ("commitment", "N_ACTION_RQ"): A.STORE_IMAGES,
+    ("commitment", "N_EVENT_REPORT_RQ"): A.STORE_IMAGES,
 }
 
 # What a sender needs besides RECEIVE_MESSAGE, by message and, of orders, by order control (tables 0076, 0003, 0119).

@@ -1,4 +1,5 @@
-"""Storage Commitment Push Model as SCP: N-ACTION, and N-EVENT-REPORT once it is checked (PS3.4 J, IHE RAD-10).
+"""Storage Commitment Push Model: as SCP N-ACTION, and N-EVENT-REPORT once it is checked; as SCU the reports of those
+that Hilum asked itself (PS3.4 J, IHE RAD-10).
 
 A request is durable before it is answered. A peer with an address in the settings is called back there, again and again
 until it confirms; one without is told on its own association, right after the answer to its request.
@@ -14,7 +15,8 @@ from hilum.core.errors import InvalidInput, MissingField
 from hilum.core.identifiers import is_uid
 from hilum.dicom.callers import caller_of
 from hilum.dicom.commitment_report import PUSH_MODEL, PUSH_MODEL_INSTANCE, Commitments
-from hilum.dicom.dimse.dispatch import AssociationContext, Request, Response, Service
+from hilum.dicom.commitment_request import read_report
+from hilum.dicom.dimse.dispatch import AssociationContext, Handler, Request, Response, Service
 from hilum.dicom.dimse.messages import CommandField
 from hilum.dicom.dimse.status import INVALID_SOP_INSTANCE, NO_SUCH_ACTION, ServiceClass
 from hilum.dicom.identifier import Keys
@@ -24,6 +26,7 @@ from hilum.settings import Configuration
 from hilum.storage.commitments import Reference, find_commitment
 from hilum.storage.store import Store
 from hilum.workflow.commitment import RequestCommitment, request_commitment
+from hilum.workflow.forwarding import CommitmentAnswered, commitment_answered
 
 REQUEST_COMMITMENT = 1  # Action Type ID, PS3.4 table J.3-1
 MAXIMUM_REFERENCES = 100_000
@@ -42,10 +45,22 @@ class StorageCommitment:
 
     def service(self) -> Service:
         """Return the service to be offered."""
-        handlers = {CommandField.N_ACTION_RQ: self.action}
-        return Service(
-            "commitment", ServiceClass.STORAGE_COMMITMENT, Offer(only(PUSH_MODEL)), handlers, MAXIMUM_REQUEST
-        )
+        handlers: dict[CommandField, Handler] = {
+            CommandField.N_ACTION_RQ: self.action,
+            CommandField.N_EVENT_REPORT_RQ: self.report,
+        }
+        offer = Offer(only(PUSH_MODEL), requestor_may_be_scp=True)
+        return Service("commitment", ServiceClass.STORAGE_COMMITMENT, offer, handlers, MAXIMUM_REQUEST)
+
+    def report(self, context: AssociationContext, request: Request) -> Response:
+        """Take what a destination answers to our own request."""
+        if request.data_set is None:
+            raise MissingField("The report comes without event information.")
+        caller = caller_of(context, self._configuration.refresh())
+        transaction_uid, failed = read_report(request.data_set.tobytes(), context.transfer_syntax)
+        command = CommitmentAnswered(transaction_uid, caller.ae_title, failed)
+        self._store.run(commitment_answered, command, caller.actor)
+        return Response()
 
     def action(self, context: AssociationContext, request: Request) -> Iterator[Response]:
         """Keep the request, answer, and tell the peer at once where it can't be called."""

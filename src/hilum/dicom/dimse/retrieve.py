@@ -147,11 +147,14 @@ def store_each(
     Raises what `invoke` raises; an instance that can't be made ready only counts as failed.
     """
     for row in rows:
-        counts.note(row.sop_instance_uid, _store(row, outgoing, contexts, invoke, origin))
+        counts.note(row.sop_instance_uid, store_one(row, outgoing, contexts, invoke, origin))
         yield counts.pending()
 
 
-def _store(row: StoredInstance, outgoing: Outgoing, contexts: Contexts, invoke: Invoke, origin: Origin) -> int | None:
+def store_one(
+    row: StoredInstance, outgoing: Outgoing, contexts: Contexts, invoke: Invoke, origin: Origin
+) -> int | None:
+    """Send an instance and return the status of its C-STORE; None where it could not be made ready for this peer."""
     with ExitStack() as stack:
         try:
             context_id, data_set = stack.enter_context(outgoing.ready(row, contexts))

@@ -1,0 +1,70 @@
+"""What an event means for a destination of images: which studies it gets, and which images of them.
+
+The body names studies and conditions, not images: what the destination lacks is found at each try, so that a retry
+sends only what is missing and images that come meanwhile go along.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from hilum.core.study import MatchState, Study
+from hilum.delivery.ports import EventContext
+from hilum.settings import Destination, Route
+from hilum.storage.deliveries import NewDelivery
+
+IMAGE_KINDS = frozenset({"dicom", "stow"})
+KIND = "images"
+# Images that contradict the order they name, or are withheld, leave only by a person's hand.
+SENDABLE = frozenset({MatchState.VERIFIED, MatchState.UNVERIFIED})
+
+
+@dataclass(frozen=True, slots=True)
+class ImageJob:
+    """What is to be sent: studies by row id, and the conditions of which an image meets one (none: all)."""
+
+    studies: tuple[str, ...]
+    only: tuple[str, ...] = ()
+
+    def to_bytes(self) -> bytes:
+        """The job as the body of a delivery."""
+        return orjson.dumps({"studies": self.studies, "only": self.only})
+
+    @classmethod
+    def of(cls, body: bytes) -> ImageJob:
+        """Read the body of a delivery."""
+        said = orjson.loads(body)
+        return cls(tuple(said["studies"]), tuple(said["only"]))
+
+
+def image_delivery(context: EventContext, destination: Destination, routes: Sequence[Route]) -> NewDelivery | None:
+    """Make the delivery of an event to a destination of images; None where it concerns no study.
+
+    It is set aside, on the operator's list, where none of its studies may leave as they stand.
+    """
+    concerned = _studies(context)
+    if not concerned:
+        return None
+    only = sorted({route.only for route in routes})
+    conditions = tuple(only) if all(only) else ()
+    free = [study for study in concerned if study.match_state in SENDABLE]
+    job = ImageJob(tuple(study.id for study in free or concerned), conditions)
+    key = f"images:{','.join(job.studies)}:{hash_of(conditions)}"
+    state, reason = ("waiting", "") if free else ("parked", "study-in-conflict")
+    return NewDelivery(KIND, context.event.id, job.to_bytes(), key, state, reason)
+
+
+def _studies(context: EventContext) -> tuple[Study, ...]:
+    """The study that an event names, else those of its order."""
+    if context.event.study_id:
+        return context.studies[:1]
+    return context.studies
+
+
+def hash_of(conditions: Sequence[str]) -> str:
+    """A short name of conditions: what a newer delivery supersedes asked for the same images."""
+    return hashlib.sha256("\0".join(conditions).encode()).hexdigest()[:12] if conditions else ""
