@@ -41,6 +41,9 @@ EVENTS: dict[EventName, str] = {
     EventName.REPORT_DRAFTED: "A draft was saved for the first time.",
     EventName.REPORT_SIGNED: "A version was signed: preliminary, final, addendum, correction or retraction.",
     EventName.RESULT_DELIVERED: "A receiver accepted a result.",
+    EventName.INSTANCES_REJECTED: "A rejection note acts: images are not to be used any more.",
+    EventName.INSTANCES_RESTORED: "Images that were rejected, withheld or marked for deletion are shown again.",
+    EventName.INSTANCES_DELETED: "The time of grace of a deletion is over: rows and bytes are removed.",
     EventName.GLASS_BROKEN: "A person took access that the rules do not give, with a reason; auditors review it.",
     EventName.MESSAGE_RECEIVED: 'A message was journaled; with `send = "raw"` it is forwarded byte for byte.',
 }

@@ -96,7 +96,12 @@ class Application:
         """The one way into the archive, for every door."""
         from hilum.archive.ingest import Ingest
 
-        return Ingest(self.store, self.blobs, self.landing)
+        return Ingest(
+            self.store,
+            self.blobs,
+            self.landing,
+            lambda: self.configuration.refresh().archive.rejected_for_quality == "hide",
+        )
 
     @cached_property
     def read_log(self) -> ReadLog:

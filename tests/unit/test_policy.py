@@ -86,6 +86,14 @@ from hilum.workflow.priors import CheckPriors, KeepFeedback, check_priors, keep_
 from hilum.workflow.reading import MoveImages, OpenImages, WorklistServed, move_images, open_images, worklist_served
 from hilum.workflow.reconciliation import AssignStudy, DismissException, assign_study, dismiss_exception
 from hilum.workflow.registration import merge_patients, register_patient
+from hilum.workflow.rejection import (
+    DecideRejection,
+    RejectionCode,
+    RejectionNote,
+    apply_rejection,
+    refuse_rejection,
+    revoke_rejection,
+)
 from hilum.workflow.reporting import (
     DiscardDraft,
     DraftReport,
@@ -190,7 +198,17 @@ def _study(ward: Ward, order: Order) -> str:
     return ward.study(order.study_instance_uid).id
 
 
+def _note(ward: Ward, order: Order, *, entitled: bool = False) -> DecideRejection:
+    note = RejectionNote(RejectionCode.QUALITY, ((order.study_instance_uid, "1.2.3"),), "blurred", entitled, True)
+    image = replace(ward.image_of(order), note=note)
+    ward.store.run(record_instance, image, actor_of(Role.ADMIN))
+    return DecideRejection(image.instance["sop_instance_uid"], "seen by the physicist", PAGE)
+
+
 VERBS: dict[Any, tuple[Action, Build]] = {
+    apply_rejection: (Action.REJECT_IMAGES, _note),
+    refuse_rejection: (Action.REJECT_IMAGES, _note),
+    revoke_rejection: (Action.MANAGE_REJECTED, lambda w, o: _note(w, o, entitled=True)),
     register_patient: (Action.REGISTER_PATIENT, lambda w, o: registration("5")),
     merge_patients: (Action.MERGE_PATIENTS, lambda w, o: merge("5", "6")),
     check_priors: (Action.CHECK_PRIORS, lambda w, o: CheckPriors(o.patient_id, CT_CHEST, "", "", timedelta(1), EHR)),

@@ -9,6 +9,7 @@ Source: PS3.4 B.2.3, PS3.18 10.5; design.md, "What always holds" 2 to 4.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
@@ -25,10 +26,11 @@ from hilum.archive.index_columns import (
 from hilum.archive.landing import Landing, Location, record_of
 from hilum.archive.metadata import Metadata, read_metadata
 from hilum.archive.part10 import file_prefix, split
+from hilum.archive.rejection_note import rejection_note_of
 from hilum.archive.retrieve import location_columns
 from hilum.core.actor import Actor
 from hilum.core.errors import Conflict, Unavailable
-from hilum.security.policy import Action, require
+from hilum.security.policy import Action, decide, require
 from hilum.storage.instances import holds_instance
 from hilum.storage.store import Store
 from hilum.workflow.images import Recorded, RecordInstance, record_instance
@@ -51,8 +53,12 @@ class Ingested:
 class Ingest:
     """Takes instances of many threads at once."""
 
-    def __init__(self, store: Store, blobs: BlobStore, landing: Landing) -> None:
+    def __init__(
+        self, store: Store, blobs: BlobStore, landing: Landing, quality_hides: Callable[[], bool] = lambda: True
+    ) -> None:
+        """`quality_hides` tells whether what is rejected for quality is hidden."""
         self.store = store
+        self._quality_hides = quality_hides
         self.blobs = blobs
         self._landing = landing
 
@@ -76,11 +82,12 @@ class Ingest:
         metadata = read_metadata(dataset, transfer_syntax_uid)
         _check_announced(metadata, announced_sop)
         digest = hashlib.sha256(dataset).digest()
+        rejects = decide(actor, Action.REJECT_IMAGES).allowed
         if self.holds(metadata.header.sop_instance_uid, digest.hex()):
-            return self._record(metadata, digest.hex(), None, source, actor, issuer)
+            return self._record(metadata, digest.hex(), None, source, actor, issuer, rejects)
         received_at = self.store.clock()
-        location = self._land(dataset, metadata, digest, source, actor, issuer, received_at)
-        return self._record(metadata, digest.hex(), location, source, actor, issuer, received_at=received_at)
+        location = self._land(dataset, metadata, digest, source, actor, issuer, rejects, received_at)
+        return self._record(metadata, digest.hex(), location, source, actor, issuer, rejects, received_at=received_at)
 
     def store_file(self, content: Dataset, *, source: Source, actor: Actor, issuer: str = "") -> Ingested:
         """Store a Part 10 file: its data set as received, group 0002 written anew. Raises as `store_dataset`.
@@ -105,7 +112,8 @@ class Ingest:
         source = Source(str(trailer["standard"]), str(trailer["source"]))
         received_at = datetime.fromisoformat(str(trailer["received_at"]))
         issuer = str(trailer["issuer"])
-        return self._record(metadata, digest, location, source, actor, issuer, received_at=received_at)
+        rejects = trailer.get("rejects") is True
+        return self._record(metadata, digest, location, source, actor, issuer, rejects, received_at=received_at)
 
     def _land(
         self,
@@ -115,6 +123,7 @@ class Ingest:
         source: Source,
         actor: Actor,
         issuer: str,
+        rejects: bool,
         received_at: datetime,
     ) -> Location:
         header = metadata.header
@@ -130,6 +139,7 @@ class Ingest:
             digest=digest,
             standard=source.standard,
             issuer=issuer,
+            rejects=rejects,
             sop_instance_uid=header.sop_instance_uid,
             transfer_syntax_uid=metadata.transfer_syntax_uid,
         )
@@ -143,6 +153,7 @@ class Ingest:
         source: Source,
         actor: Actor,
         issuer: str,
+        rejects: bool,
         **columns: Any,
     ) -> Ingested:
         """Run the verb; without a location the instance is known, of which the verb only makes a note."""
@@ -160,6 +171,7 @@ class Ingest:
             source=source,
             performed_uid=next(iter(header.performed_procedure_steps), ""),
             step_id=step_id_of(header),
+            note=rejection_note_of(metadata, entitled=rejects, quality_hides=self._quality_hides),
         )
         try:
             # The bytes are synced with all that the row is made of: `recovery` makes it again after a power cut.

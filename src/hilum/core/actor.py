@@ -61,7 +61,8 @@ class Actor:
     """Someone who acts through a door.
 
     `name` is the account, AE title or HL7 sender; `identifiers` tie a person to XCN.1 of messages; `address` is
-    the peer's IP address, for the audit trail; `facilities` are those whose patients are seen, empty for all.
+    the peer's IP address, for the audit trail; `facilities` are those whose patients are seen, empty for all;
+    `entrusted` are actions of the policy that the configuration gives to this peer beyond its role.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Actor:
     display: str = ""
     purpose: str = TREATMENT
     facilities: tuple[str, ...] = ()
+    entrusted: frozenset[str] = frozenset()
 
     @property
     def is_person(self) -> bool:

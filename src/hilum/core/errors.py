@@ -73,6 +73,12 @@ class IdentityMismatch(Conflict):
     code = "identity-mismatch"
 
 
+class Rejected(Conflict):
+    """The instance was rejected before and stays so."""
+
+    code = "rejected"
+
+
 class Stale(Conflict):
     """Someone else changed this in the meantime."""
 

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 from hilum.core.actor import Actor, ActorKind, Door, Role
 from hilum.dicom.dimse.dispatch import AssociationContext
+from hilum.security.policy import Action
 from hilum.settings import Settings
 
 
@@ -37,7 +38,14 @@ def caller_of(context: AssociationContext, settings: Settings) -> Caller:
     named = peer is not None and "charset" in peer.model_fields_set
     return Caller(
         actor=context.peer.person
-        or Actor(title, Role.SERVICE, ActorKind.PEER, Door.DIMSE, address=context.peer.address[0]),
+        or Actor(
+            title,
+            Role.SERVICE,
+            ActorKind.PEER,
+            Door.DIMSE,
+            address=context.peer.address[0],
+            entrusted=frozenset({Action.REJECT_IMAGES}) if peer and peer.may_reject else frozenset(),
+        ),
         ae_title=title,
         issuer=(peer.issuer if peer else "") or settings.facility.default_authority,
         zone=ZoneInfo((peer.zone if peer else "") or settings.facility.zone),

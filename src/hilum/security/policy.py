@@ -29,6 +29,10 @@ class Action(StrEnum):
     PERFORM_EXAM = "perform-exam"
     STORE_IMAGES = "store-images"
     READ_IMAGES = "read-images"
+    REJECT_IMAGES = "reject-images"
+    MANAGE_REJECTED = "manage-rejected"
+    DELETE_IMAGES = "delete-images"
+    HOLD_IMAGES = "hold-images"
     READ_REPORT = "read-report"
     DRAFT_REPORT = "draft-report"
     SIGN_REPORT = "sign-report"
@@ -73,18 +77,22 @@ GRANTS: dict[Role, frozenset[Action]] = {
             A.MANAGE_ACCESS,
             A.READ_ACCESS_REVIEWS,
             A.REVIEW_ACCESS,
+            A.REJECT_IMAGES,
+            A.MANAGE_REJECTED,
+            A.DELETE_IMAGES,
+            A.HOLD_IMAGES,
         }
     ),
     Role.RADIOLOGIST: frozenset(
         _READ
         | _RECONCILE
-        | {A.READ_WORKLIST, A.DRAFT_REPORT, A.SIGN_REPORT, A.STORE_IMAGES, A.CHANGE_ORDER}
+        | {A.READ_WORKLIST, A.DRAFT_REPORT, A.SIGN_REPORT, A.STORE_IMAGES, A.REJECT_IMAGES, A.CHANGE_ORDER}
         | {A.BREAK_GLASS}
     ),
     Role.TECHNOLOGIST: frozenset(
         (_READ - {A.READ_REPORT})
         | _RECONCILE
-        | {A.READ_WORKLIST, A.PERFORM_EXAM, A.STORE_IMAGES, A.REGISTER_PATIENT, A.CHANGE_ORDER}
+        | {A.READ_WORKLIST, A.PERFORM_EXAM, A.STORE_IMAGES, A.REJECT_IMAGES, A.REGISTER_PATIENT, A.CHANGE_ORDER}
         | {A.BREAK_GLASS}
     ),
     Role.SCHEDULER: frozenset({A.READ_PATIENT, A.READ_ORDER, A.CHECK_PRIORS, A.READ_WORKLIST, A.ECHO} | _FRONT_DESK),
@@ -173,7 +181,7 @@ def decide(actor: Actor, action: Action, resource: Resource | None = None, purpo
         return Decision(False, "needs-a-person" if _has(actor, action) else "role")
     if actor.kind is ActorKind.SYSTEM:
         return _ALLOWED
-    if action not in GRANTS[actor.role]:
+    if action not in GRANTS[actor.role] and action not in actor.entrusted:
         return Decision(False, "role")
     if (purpose or actor.purpose) == BREAK_THE_GLASS and not (actor.is_person and _has(actor, A.BREAK_GLASS)):
         return Decision(False, "purpose")

@@ -134,6 +134,10 @@ class DicomPeer(Section):
     zone: OptionalZoneName = Field(
         default="", description="Time zone of its dates and times; empty for the facility's."
     )
+    may_reject: bool = Field(
+        default=False,
+        description="Whether rejection notes that it sends act by themselves; those of others wait for a person.",
+    )
 
 
 class DicomSettings(Door):
@@ -268,6 +272,16 @@ class ArchiveSettings(Section):
     )
     secret_key_file: str = Field(default="", description="File that holds the secret key.")
     segment_bytes: int = Field(default=256 * MIB, ge=MIB, description="Size at which a landing segment is closed.")
+    verify_mb_per_second: float = Field(
+        default=5, ge=0, le=10_000, description="MB a second of stored images compared with their digests; 0: none."
+    )
+    verify_every_days: float = Field(
+        default=7, ge=0, le=3_650, description="Days between the end of one such pass over the archive and the next."
+    )
+    rejected_for_quality: Literal["hide", "show"] = Field(
+        default="hide",
+        description="Whether images are hidden that a note rejects for quality (113001); holds for notes that come after.",
+    )
 
     @field_validator("url")
     @classmethod

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hilum.storage.unit_of_work import UnitOfWork
 
 _study, _series = tables.study, tables.series
+_rejected = tables.rejected_instance
 _order, _report = tables.imaging_order, tables.report
 _performed, _scheduled, _made = tables.performed_step, tables.performed_scheduled, tables.performed_series
 
@@ -51,12 +52,13 @@ _is_late = sa.or_(
     sa.func.coalesce(_order.c.withdrawn, sa.false()),
     *(sa.func.coalesce(_report.c.status, "") == status.value for status in sorted(AUTHORITATIVE)),
 )
+_may_be_rejected = sa.exists().where(_rejected.c.study_instance_uid == sa.bindparam("study_uid"))
 _LOCK = sa.select(_study.c.id).where(_is_named).with_for_update(key_share=True)
 _PLACE: sa.Select[Any] = (
     sa.select(
         *(column for column in _study.c if column.name != "attributes"),
         _series.c.id.label("series_id"),
-        sa.or_(_is_late, _may_be_wrong_entry()).label("touches_more"),
+        sa.or_(_is_late, _may_be_wrong_entry(), _may_be_rejected).label("touches_more"),
     )
     .outerjoin(_series, sa.and_(_series.c.study_id == _study.c.id, _series.c.series_instance_uid == _series_uid))
     .outerjoin(_order, _order.c.id == _study.c.order_id)
@@ -70,7 +72,8 @@ class Place:
     """The study of an instance with its row (None where it is new), and the series (None where that is new).
 
     `is_one_more` tells that a known series of a study under way gets a further image, whose order was neither withdrawn
-    nor reported, and that no exam can say that it was made under a wrong worklist entry.
+    nor reported, that no exam can say that it was made under a wrong worklist entry, and that no rejection note names
+    its study.
     """
 
     study: Study

@@ -33,8 +33,11 @@ _NAMED = (
     )
     .order_by(_study.c.id)
 )
-_HELD = sa.select(_instance.c.id, _instance.c.digest, _instance.c.study_id, _instance.c.beside).where(
-    _instance.c.sop_instance_uid == _of
+_HELD = sa.select(
+    _instance.c.id, _instance.c.digest, _instance.c.study_id, _instance.c.beside, _instance.c.hidden
+).where(_instance.c.sop_instance_uid == _of)
+_HELD_OF = sa.select(_instance.c.sop_instance_uid).where(
+    _instance.c.sop_instance_uid.in_(sa.bindparam("uids", expanding=True))
 )
 _ADD = _study.insert()
 _ADD_SERIES = _series.insert()
@@ -120,8 +123,12 @@ class Studies:
         self._db.execute(_series.update().where(_series.c.id.in_(series_ids)).values(withheld=withheld))
 
     def instance(self, sop_instance_uid: str) -> list[sa.Row[Any]]:
-        """Return what is stored under a SOP Instance UID: (id, digest, study_id, beside)."""
+        """Return what is stored under a SOP Instance UID: (id, digest, study_id, beside, hidden)."""
         return list(self._db.execute(_HELD, {"of": sop_instance_uid}))
+
+    def held_of(self, sop_instance_uids: Sequence[str]) -> set[str]:
+        """Return those of these SOP Instance UIDs under which something is stored."""
+        return set(self._db.execute(_HELD_OF, {"uids": list(sop_instance_uids)}).scalars())
 
     def add(self, columns: Mapping[str, Any]) -> str:
         """Store a new study; its counts start at zero."""
@@ -145,7 +152,7 @@ class Studies:
         self, study: Study, series_id: str | None, series: Mapping[str, Any], instance: Mapping[str, Any]
     ) -> str:
         """Store an instance, with its series where that is new (None); keep the counts. Return the instance's id."""
-        counted = 0 if instance["beside"] else 1
+        counted = 0 if instance["beside"] or instance.get("hidden") else 1
         is_new = series_id is None
         if series_id is None:
             series_id = self._uow.new_id()
@@ -176,6 +183,22 @@ class Studies:
         }
         self._db.execute(_COUNT_IN_STUDY, counts)
         return instance_id
+
+    def add_more(self, study: Study, series_id: str, modality: str, instances: Sequence[Mapping[str, Any]]) -> None:
+        """Store further instances of a known series, none of them beside another or hidden; keep the counts."""
+        own = {"series_id": series_id, "study_id": study.id, "beside": False, "hidden": None}
+        rows = [{"received_at": self._uow.now, **each, **own, "id": self._uow.new_id()} for each in instances]
+        self._db.execute(_ADD_INSTANCE, rows)
+        self._db.execute(_COUNT_IN_SERIES, {"of": series_id, "counted": len(rows)})
+        modalities = dict.fromkeys([*study.modalities, *([modality] if modality else [])])
+        counts = {
+            "of": study.id,
+            "new_series": 0,
+            "counted": len(rows),
+            "seen_modalities": "\\".join(modalities),
+            "now": self._uow.now,
+        }
+        self._db.execute(_COUNT_IN_STUDY, counts)
 
     def match(self, study_id: str, state: MatchState, patient_id: str | None, order_id: str | None) -> None:
         """Store whose study it is."""

@@ -37,14 +37,23 @@ WORDS: dict[ExceptionKind, tuple[Family, str, str]] = {
         "conflict", "Wrong worklist entry chosen", "The modality says so. Its images are withheld."),
     ExceptionKind.INSTANCE_WITH_OTHER_BYTES: (
         "conflict", "Other bytes under a known image number", "The first image is shown, the other is kept beside it."),
+    ExceptionKind.IMAGES_WITH_OTHER_NUMBERS: (
+        "conflict", "Images with other numbers", "Their accession number is not that of the order of their study."),
+    ExceptionKind.REJECTION_WAITS: (
+        "conflict", "Rejection note that did not act",
+        "Its sender may not reject, or it names images of another study or patient. Its images are still shown."),
     ExceptionKind.DEMOGRAPHICS_DIFFER: (
         "conflict", "Patient named differently", "A message names the patient differently from the register."),
     ExceptionKind.IMAGES_AFTER_CANCELLATION: (
         "check", "Images after a cancellation", "Images or an exam came for an order that had ended."),
     ExceptionKind.IMAGES_AFTER_REPORT: (
         "check", "Images after the report", "Images came after the report was signed; it may need an addendum."),
+    ExceptionKind.REJECTED_AFTER_REPORT: (
+        "check", "Images rejected after the report", "The report may rest on images that are not to be used."),
     ExceptionKind.REPORT_BEFORE_IMAGES: (
         "check", "Report before images", "A report was signed for an order that has no images."),
+    ExceptionKind.INSTANCE_DAMAGED: (
+        "recovery", "Damaged image", "Its stored bytes are not those that were received: bring them back from a copy."),
     ExceptionKind.CONTROL_ID_REUSED: (
         "recovery", "Message number used twice", "A sender used a message control ID again for another message."),
     ExceptionKind.MESSAGE_REFUSED: (

@@ -19,6 +19,7 @@ from hilum.core.text import fold
 from hilum.security.guard import permit
 from hilum.security.policy import Action
 from hilum.storage.arrivals import Place, find_place
+from hilum.storage.hiding import hidden_on_arrival
 from hilum.storage.unit_of_work import UnitOfWork
 from hilum.workflow.acquisition import images_complete_exam, images_prove_exam
 from hilum.workflow.matching import (
@@ -29,6 +30,7 @@ from hilum.workflow.matching import (
     patient_of_study,
     study_keys,
 )
+from hilum.workflow.rejection import RejectionNote, receive_rejection, refuse_rejected
 from hilum.workflow.source import Source
 
 
@@ -37,7 +39,8 @@ class RecordInstance:
     """An instance that the archive has made durable, with what its header says.
 
     `study`, `series` and `instance` are the columns of the index as the images give them; `performed_uid` is the
-    Referenced Performed Procedure Step (0008,1111), `step_id` the SPS ID of the Request Attributes Sequence.
+    Referenced Performed Procedure Step (0008,1111), `step_id` the SPS ID of the Request Attributes Sequence; `note` is
+    set for a rejection note.
     """
 
     study_instance_uid: str
@@ -49,6 +52,7 @@ class RecordInstance:
     source: Source
     performed_uid: str = ""
     step_id: str = ""
+    note: RejectionNote | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +72,14 @@ class Recorded(StrEnum):
 
 
 def record_instance(uow: UnitOfWork, command: RecordInstance, actor: Actor) -> Recorded:
-    """Put an instance into the index, once; other bytes under a known UID are kept beside and listed."""
-    held = uow.studies.instance(command.instance["sop_instance_uid"])
+    """Put an instance into the index, once; other bytes under a known UID are kept beside and listed.
+
+    Raises Rejected for one that a rejection note has put out of use for good.
+    """
+    sop_instance_uid = command.instance["sop_instance_uid"]
+    held = uow.studies.instance(sop_instance_uid)
+    for row in held:
+        refuse_rejected(uow, sop_instance_uid, row.hidden)
     if any(row.digest == command.instance["digest"] for row in held):
         permit(uow, actor, Action.STORE_IMAGES)
         return Recorded.KNOWN
@@ -79,15 +89,21 @@ def record_instance(uow: UnitOfWork, command: RecordInstance, actor: Actor) -> R
     permit(uow, actor, Action.STORE_IMAGES, patient_id=study.patient_id, study_id=study.id, order_id=study.order_id)
     beside = bool(held)
     withheld = contradicts or (not place.is_one_more and _wrong_entry(uow, command, study, order))
-    series, instance = {**command.series, "withheld": withheld}, {**command.instance, "beside": beside}
+    hidden = None if place.is_one_more else hidden_on_arrival(uow, sop_instance_uid)
+    series = {**command.series, "withheld": withheld}
+    instance = {**command.instance, "beside": beside, "hidden": hidden}
     uow.studies.add_instance(study, place.series_id, series, instance)
     if beside:
-        _list(uow, ExceptionKind.INSTANCE_WITH_OTHER_BYTES, study, command.instance["sop_instance_uid"])
+        _list(uow, ExceptionKind.INSTANCE_WITH_OTHER_BYTES, study, sop_instance_uid)
         return Recorded.BESIDE
+    if command.note is not None:
+        named = command.patient.identifier
+        receive_rejection(uow, sop_instance_uid, command.note, study, named, command.source, actor)
     if is_new or study.completed_at is not None:
         _announce(uow, study, command)
     if order is not None and study.match_state is MatchState.VERIFIED:
-        note_lateness(uow, study, order)
+        if command.note is None:
+            note_lateness(uow, study, order)
         if (is_new or study.completed_at is not None) and order.status is OrderStatus.SCHEDULED:
             images_prove_exam(uow, order, command.source, command.step_id)
     return Recorded.STORED
@@ -121,10 +137,10 @@ def _place(uow: UnitOfWork, command: RecordInstance) -> tuple[Place, bool, bool]
 
     The row is locked until the commit. Of a new study, the numbers that an order may come with are locked too.
     """
-    known = _known_place(uow, command)
+    known = known_place(uow, command)
     if known is None:
         uow.lock_keys(*study_keys(command.accession_number, command.study_instance_uid))
-        known = _known_place(uow, command) if uow.on_postgresql else None
+        known = known_place(uow, command) if uow.on_postgresql else None
     if known is None or known.row is None:
         return Place(_new_study(uow, command)), True, False
     contradicts = contradict(patient_of_study(known.row), command.patient)
@@ -133,7 +149,8 @@ def _place(uow: UnitOfWork, command: RecordInstance) -> tuple[Place, bool, bool]
     return known, False, contradicts
 
 
-def _known_place(uow: UnitOfWork, command: RecordInstance) -> Place | None:
+def known_place(uow: UnitOfWork, command: RecordInstance) -> Place | None:
+    """Return where an instance belongs if anything of its study is known; the row is locked until the commit."""
     return find_place(
         uow,
         command.study_instance_uid,

@@ -31,6 +31,7 @@ AT_ONCE = 4  # instances of one request that are being stored at the same time; 
 DICOM = "application/dicom"
 # PS3.18 table 10.5.3-2 and PS3.4 B.2.3.
 OUT_OF_RESOURCES = 0xA700
+REJECTED_BEFORE = 0xA771  # named by a rejection note, as dcm4chee answers it
 DOES_NOT_MATCH = 0xA900
 CANNOT_UNDERSTAND = 0xC000
 PROCESSING_FAILURE = 0x0110
@@ -47,6 +48,7 @@ FAILURE_REASON: dict[str, int] = {
     "unsupported": NOT_SUPPORTED,
     "conflict": DOES_NOT_MATCH,
     "duplicate": DUPLICATE_INSTANCE,
+    "rejected": REJECTED_BEFORE,
     "forbidden": NOT_AUTHORIZED,
     "not-found": NOT_AUTHORIZED,
     "deadline": OUT_OF_RESOURCES,
