@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hilum.cli import access, demo, diagnose, keys, operate, queue, running, seeing, trail
+from hilum.cli import access, demo, diagnose, keys, operate, queue, running, seeing, trail, verify
 
 cli = typer.Typer(
     name="hilum",
@@ -46,3 +46,4 @@ cli.add_typer(queue.queue, name="queue")
 cli.add_typer(operate.messages, name="messages")
 cli.add_typer(trail.audit, name="audit")
 cli.command("reindex")(trail.reindex)
+cli.command("verify")(verify.verify)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from hilum.delivery.check import check_delivery
 from hilum.delivery.lanes import Lanes
@@ -12,7 +12,7 @@ from hilum.delivery.ports import Encoder, Sender
 from hilum.delivery.router import Router
 from hilum.jobs.audit_feed import AuditFeed
 from hilum.jobs.gauges import lane_gauges
-from hilum.jobs.runner import Runner
+from hilum.jobs.runner import Job, Runner
 from hilum.jobs.sealer import Sealer
 from hilum.jobs.study_complete import study_complete
 from hilum.security.live_keys import Keys
@@ -32,13 +32,15 @@ class Worker:
         encoders: Mapping[str, Encoder],
         senders: Mapping[str, Sender],
         keyring: Keys,
+        further: Sequence[Job] = (),
     ) -> None:
-        """Wire it; raises RouteError when a route cannot be used."""
+        """Wire it, with `further` jobs that need more than these; raises RouteError when a route cannot be used."""
         self._senders = senders
         self._check = check_delivery(configuration.current, senders.keys())
         self._lanes = Lanes(store, configuration, encoders, senders)
         self._router = Router(store, configuration, encoders, on_routed=self._lanes.wake)
-        self._jobs = Runner(store, [study_complete(store, configuration), lane_gauges(store, configuration)])
+        jobs = [study_complete(store, configuration), lane_gauges(store, configuration), *further]
+        self._jobs = Runner(store, jobs)
         # By itself and last to stop: what the others do at their end is still sealed.
         sealer = Sealer(store, lambda: keyring.audit, configuration.current.paths.seals / "latest.json")
         self._sealing = Runner(store, [sealer.job(), AuditFeed(store, configuration).job()])

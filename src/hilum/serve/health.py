@@ -1,4 +1,7 @@
-"""Liveness, readiness and metrics: `live` asks nothing, `ready` asks the database, `/metrics` wants a token."""
+"""Liveness, readiness and metrics: `live` asks nothing, `ready` asks the database, `/metrics` wants a token.
+
+Damaged images make nobody less ready, so `ready` only adds a line that counts them.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from starlette.routing import Route
 from hilum.core.errors import HilumError
 from hilum.security.policy import Action, require
 from hilum.storage.database import answers
+from hilum.storage.integrity import damaged
 from hilum.storage.store import Store
 from hilum.telemetry import METRICS_CONTENT_TYPE, metrics_page
 
@@ -24,7 +28,9 @@ def routes(store: Store) -> list[Route]:
             answers(store)
         except HilumError:
             return PlainTextResponse("the database does not answer\n", 503)
-        return PlainTextResponse("ready\n")
+        with store.read() as connection:
+            count = len(damaged(connection))
+        return PlainTextResponse(f"ready\ndamaged images: {count}\n" if count else "ready\n")
 
     def metrics(request: Request) -> Response:
         require(request.state.actor, Action.READ_METRICS)

@@ -60,6 +60,13 @@ METRICS: dict[str, Metric] = {
     "hilum_http_seconds": Metric("histogram", "Time to answer an HTTP request.", ("route", "status"), _QUICK),
     "hilum_connections_refused_total": Metric("counter", "Connections that were not let in.", ("door", "reason")),
     "hilum_associations": Metric("gauge", "Open DICOM associations."),
+    "hilum_verified_total": Metric("counter", "Instances compared with their digest by the scrub.", ("outcome",)),
+    "hilum_damaged_instances": Metric(
+        "gauge", "Instances whose bytes are not what was received.", (), across="livemostrecent"
+    ),
+    "hilum_verified_timestamp_seconds": Metric(
+        "gauge", "When the scrub was last through the whole archive.", (), across="livemostrecent"
+    ),
 }
 
 _lock = threading.RLock()
@@ -168,6 +175,21 @@ def time_http(route: str, status: int, seconds: float) -> None:
 def move_associations(by: int) -> None:
     """Associations were opened (+1) or closed (-1)."""
     _gauge("hilum_associations").inc(by)
+
+
+def count_verified(outcome: str) -> None:
+    """An instance was compared with its digest: `whole`, or how it is damaged."""
+    _counter("hilum_verified_total", outcome=outcome).inc()
+
+
+def set_damaged(count: int) -> None:
+    """So many instances stand on the list as damaged."""
+    _gauge("hilum_damaged_instances").set(count)
+
+
+def set_verified_at(timestamp: float) -> None:
+    """The scrub came through the whole archive at this time."""
+    _gauge("hilum_verified_timestamp_seconds").set(timestamp)
 
 
 def _own_registry() -> CollectorRegistry:
