@@ -356,27 +356,29 @@ def test_clients_are_managed_by_administrators_only(store: Store, clock: Clock) 
 
 
 @pytest.mark.parametrize(("kind", "subject"), [("user", "ann"), ("client", "engine"), ("service", "service:service")])
-def test_a_token_taken_back_stops(
+def test_a_token_taken_back_stops_at_its_next_request(
     store: Store, clock: Clock, engine_client: Actor, tmp_path: Path, kind: Any, subject: str
 ) -> None:
     ring = Keyring.open(tmp_path)
     token = issue(ring, subject=subject, role="service", kind=kind, minutes=60, now=clock.now, token_id="t1")
-    assert Bearers(store, ring).actor(token, Door.FHIR, "10.0.0.5").name == subject
+    bearers = Bearers(store, ring)
+    assert bearers.actor(token, Door.FHIR, "10.0.0.5").name == subject
     store.run(revoke_token, RevokeToken("t1", clock.now + timedelta(hours=1)), ADMIN)
     store.run(revoke_token, RevokeToken("t1", clock.now + timedelta(hours=1)), ADMIN)
     with pytest.raises(NotAuthenticated):
-        Bearers(store, ring).actor(token, Door.FHIR, "10.0.0.5")
+        bearers.actor(token, Door.FHIR, "10.0.0.5")
 
 
 def test_a_token_has_the_role_that_its_holder_has_now(
     store: Store, clock: Clock, engine_client: Actor, tmp_path: Path
 ) -> None:
     ring = Keyring.open(tmp_path)
+    bearers = Bearers(store, ring)
     token = issue(ring, subject="ann", role="admin", kind="user", minutes=60, now=clock.now)
-    assert Bearers(store, ring).actor(token, Door.FHIR, "").role is Role.RADIOLOGIST
+    assert bearers.actor(token, Door.FHIR, "").role is Role.RADIOLOGIST
     token = issue(ring, subject="engine", role="admin", kind="client", minutes=60, now=clock.now)
-    found = Bearers(store, ring).actor(token, Door.FHIR, "")
+    found = bearers.actor(token, Door.FHIR, "")
     assert found.role is Role.SERVICE and not found.is_person
     store.run(disable_client, "engine", ADMIN)
     with pytest.raises(HilumError):
-        Bearers(store, ring).actor(token, Door.FHIR, "")
+        bearers.actor(token, Door.FHIR, "")

@@ -114,7 +114,7 @@ def disable(
     name: Annotated[str, typer.Argument(help="The account's name.")],
     home: HomeOption = None,
 ) -> None:
-    """Shut an account and end its sessions; its tokens stop within seconds."""
+    """Shut an account and end its sessions; its tokens stop at their next request."""
     from hilum.workflow.accounts import disable_user
 
     application = open_home(context, home)

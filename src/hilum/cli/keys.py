@@ -70,7 +70,7 @@ def disable(
     name: Annotated[str, typer.Argument(help="Its client id.")],
     home: HomeOption = None,
 ) -> None:
-    """Give a client no more tokens; those that it has stop within seconds."""
+    """Give a client no more tokens; those that it has stop at their next request."""
     from hilum.workflow.clients import disable_client
 
     with closing(open_home(context, home)) as application:

@@ -155,7 +155,8 @@ def _signed_claims(keyring: Keys, token: str) -> Claims:
     if not token.isascii() or token.count(".") != 2:
         raise NotAuthenticated("The token is not a signed JWT.")
     try:
-        header = jws.extract_compact(token.encode()).headers()
+        signed = jws.extract_compact(token.encode())
+        header = signed.headers()
     except (JoseError, ValueError, TypeError, RecursionError) as error:
         raise NotAuthenticated("The token is not a signed JWT.") from error
     if header.get("alg") != ALGORITHM:
@@ -167,10 +168,12 @@ def _signed_claims(keyring: Keys, token: str) -> Claims:
     if key is None:
         raise NotAuthenticated("The token is signed with a key that is not known here.")
     try:
-        signed = jws.deserialize_compact(token, key, algorithms=[ALGORITHM])
-        payload = orjson.loads(signed.payload)
+        holds = jws.validate_compact(signed, key, algorithms=[ALGORITHM])
+        payload = orjson.loads(signed.payload) if holds else None
     except (JoseError, ValueError, TypeError) as error:
         raise NotAuthenticated("The signature of the token does not hold.") from error
+    if not holds:
+        raise NotAuthenticated("The signature of the token does not hold.")
     return _claims(payload)
 
 

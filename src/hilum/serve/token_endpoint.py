@@ -73,7 +73,7 @@ class TokenEndpoint:
     def _introspect(self, request: Request, form: Form) -> dict[str, object]:
         asker = self._asker(request, form, "introspect-token")
         claims = self._claims_of(form.get("token", ""))
-        found = standing_of(self._store, claims, Door.PAGE) if claims is not None else None
+        found = standing_of(self._store, claims, Door.PAGE, "") if claims is not None else None
         if claims is None or found is None or not _may_ask(asker, claims):
             return {"active": False}
         said: dict[str, object] = {

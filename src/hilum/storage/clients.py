@@ -76,10 +76,5 @@ def revoke_token_row(uow: UnitOfWork, token_id: str, expires_at: datetime) -> No
         uow.connection.execute(_revoked.insert().values(token_id=token_id, expires_at=expires_at))
 
 
-def is_revoked(connection: sa.Connection, token_id: str) -> bool:
-    """Tell whether a token was taken back."""
-    return connection.execute(sa.select(_revoked.c.token_id).where(_revoked.c.token_id == token_id)).first() is not None
-
-
 def _from_row(row: sa.Row[Any]) -> ServiceClient:
     return ServiceClient(row.id, row.name, Role(row.role), dict(row.jwks), row.disabled)

@@ -59,7 +59,7 @@ def change_client_keys(uow: UnitOfWork, command: AddClient, actor: Actor) -> Non
 
 
 def disable_client(uow: UnitOfWork, name: str, actor: Actor) -> None:
-    """Give a client no more tokens; those that it has stop within seconds."""
+    """Give a client no more tokens; those that it has stop at their next request."""
     permit(uow, actor, Action.MANAGE_USERS)
     if not update_client(uow, name, disabled=True):
         raise NotFound("There is no client of this name.")
@@ -81,6 +81,6 @@ def refuse_client(uow: UnitOfWork, command: str, actor: Actor) -> None:
 
 
 def revoke_token(uow: UnitOfWork, command: RevokeToken, actor: Actor) -> None:
-    """Take a token back; it stops in every process within seconds."""
+    """Take a token back; it stops in every process, at its next request."""
     uow.audit(actor, "revoke-token")
     revoke_token_row(uow, command.token_id, command.expires_at)

@@ -12,7 +12,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from hilum.core.actor import Actor, ActorKind, Door, Role
@@ -20,14 +20,12 @@ from hilum.core.errors import Forbidden, InvalidInput, NotAuthenticated
 from hilum.security.live_keys import Keys
 from hilum.security.passwords import MANY_FAILURES, locked_until, verify_password
 from hilum.security.tokens import Claims, TokenVerifier
-from hilum.storage.clients import find_client, is_revoked
 from hilum.storage.sessions import Failures, failures_of
+from hilum.storage.standing import StandingUser, is_taken_back, standing_client, standing_user
 from hilum.storage.store import Store
 from hilum.storage.users import User, find_user
 from hilum.workflow.accounts import proved_again, sign_in_failed
 
-# How long an account or a token is trusted to be as it was, so that not every request of a viewer asks for it.
-STANDING_SECONDS = 5.0
 # A modality opens an association for each image: within this time the same password is not hashed again.
 PASSWORD_SECONDS = 60.0
 REMEMBERED = 10_000
@@ -41,7 +39,7 @@ class Checked:
     wait_seconds: int = 0
 
 
-def actor_of(user: User, door: Door, address: str) -> Actor:
+def actor_of(user: User | StandingUser, door: Door, address: str) -> Actor:
     """Return the actor that an account stands for."""
     return Actor(
         user.name, user.role, ActorKind.PERSON, door, user.identifiers, address, user.display,
@@ -93,51 +91,32 @@ def confirm_password(store: Store, actor: Actor, password: str) -> None:
 
 
 class Bearers:
-    """Turns our tokens into actors, for one process; shut accounts and tokens taken back stop in seconds."""
+    """Turns our tokens into actors, for one process; shut accounts and tokens taken back stop at the next request."""
 
     def __init__(self, store: Store, keys: Keys) -> None:
         self._store = store
         self._verifier = TokenVerifier(keys)
-        self._standing: OrderedDict[str, tuple[float, Actor | None]] = OrderedDict()
-        self._lock = threading.Lock()
 
     def actor(self, token: str, door: Door, address: str) -> Actor:
         """Return who a token speaks for. Raises NotAuthenticated when it does not hold, or no more."""
         claims = self._verifier.verify(token, self._store.clock())
-        found = self._standing_of(claims, door)
+        found = standing_of(self._store, claims, door, address)
         if found is None:
             raise NotAuthenticated("The account of this token is shut, or the token was taken back.")
-        return replace(found, door=door, address=address)
-
-    def _standing_of(self, claims: Claims, door: Door) -> Actor | None:
-        now = time.monotonic()
-        with self._lock:
-            known = self._standing.get(claims.token_id)
-        if known is not None and now - known[0] < STANDING_SECONDS:
-            return known[1]
-        found = standing_of(self._store, claims, door)
-        with self._lock:
-            self._standing[claims.token_id] = (now, found)
-            self._standing.move_to_end(claims.token_id)
-            while len(self._standing) > REMEMBERED:
-                self._standing.popitem(last=False)
         return found
 
 
-def standing_of(store: Store, claims: Claims, door: Door) -> Actor | None:
+def standing_of(store: Store, claims: Claims, door: Door, address: str) -> Actor | None:
     """Return who a verified token speaks for at this moment; None when it was taken back or they are shut."""
-    with store.read() as db:
-        if is_revoked(db, claims.token_id):
-            return None
-        if claims.kind == "service":
-            return Actor(claims.subject, Role(claims.role), ActorKind.SERVICE, door)
-        if claims.kind == "client":
-            client = find_client(db, claims.subject)
-            if client is None or client.disabled:
-                return None
-            return Actor(client.name, client.role, ActorKind.SERVICE, door)
-        user = find_user(db, claims.subject)
-    return None if user is None or user.disabled else actor_of(user, door, "")
+    if claims.kind == "user":
+        user = standing_user(store, claims.subject, claims.token_id)
+        return None if user is None else actor_of(user, door, address)
+    if claims.kind == "client":
+        client = standing_client(store, claims.subject, claims.token_id)
+        return None if client is None else Actor(*client, ActorKind.SERVICE, door, address=address)
+    if is_taken_back(store, claims.token_id):
+        return None
+    return Actor(claims.subject, Role(claims.role), ActorKind.SERVICE, door, address=address)
 
 
 class RememberedPasswords:
