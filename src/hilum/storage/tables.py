@@ -65,6 +65,8 @@ patient_merge = sa.Table(
     sa.Column("at", UtcDateTime, nullable=False),
     sa.Column("message_id", Id),
     sa.Column("undone_at", UtcDateTime),
+    sa.Column("undone_by", PlainText),
+    sa.Column("undone_reason", PlainText),
 )
 
 imaging_order = sa.Table(
@@ -216,6 +218,8 @@ study = sa.Table(
     sa.Column("first_received_at", UtcDateTime, nullable=False),
     sa.Column("last_received_at", UtcDateTime, nullable=False, index=True),
     sa.Column("completed_at", UtcDateTime),
+    # When a person last said that it is another patient's or order's than the images say.
+    sa.Column("reassigned_at", UtcDateTime),
     sa.Column("revision", sa.Integer, nullable=False),
     sa.UniqueConstraint("study_instance_uid", "patient_identifier"),
 )
@@ -238,6 +242,8 @@ series = sa.Table(
     metadata,
     sa.Column("id", Id, primary_key=True),
     _reference("study_id", "study", nullable=False),
+    # The study that its images say they are of, where a person moved it out of there: more of them follow it.
+    _reference("origin_study_id", "study"),
     sa.Column("series_instance_uid", Uid, nullable=False),
     sa.Column("modality", PlainText, nullable=False),
     sa.Column("number", sa.Integer),
@@ -290,6 +296,28 @@ sa.Index(
     unique=True,
     sqlite_where=sa.text("NOT beside"),
     postgresql_where=sa.text("NOT beside"),
+)
+
+# What a person moved to another patient, order or study, and how it was before, so that it can be undone.
+reassignment = sa.Table(
+    "reassignment",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("kind", sa.String(10), nullable=False),
+    _reference("study_id", "study", nullable=False),
+    _reference("into_study_id", "study", nullable=False),
+    # Patient, order and state of the study before, and after.
+    sa.Column("before", Json, nullable=False),
+    sa.Column("after", Json, nullable=False),
+    # Series that moved whole, by their ids, and instances that moved alone, by that of the series they were in.
+    sa.Column("series_ids", Json, nullable=False),
+    sa.Column("instance_ids", Json, nullable=False),
+    sa.Column("reason", PlainText, nullable=False),
+    sa.Column("by", PlainText, nullable=False),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("undone_at", UtcDateTime),
+    sa.Column("undone_by", PlainText),
+    sa.Column("undone_reason", PlainText),
 )
 
 # What peers asked to be assured of (storage commitment), until they have been told.

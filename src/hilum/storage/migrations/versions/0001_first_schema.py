@@ -530,6 +530,8 @@ def upgrade() -> None:
         sa.Column("at", UtcDateTime(timezone=True), nullable=False),
         sa.Column("message_id", sa.String(length=26), nullable=True),
         sa.Column("undone_at", UtcDateTime(timezone=True), nullable=True),
+        sa.Column("undone_by", PlainText(), nullable=True),
+        sa.Column("undone_reason", PlainText(), nullable=True),
         sa.ForeignKeyConstraint(["subsumed_id"], ["patient.id"], name=op.f("fk_patient_merge_subsumed_id")),
         sa.ForeignKeyConstraint(["survivor_id"], ["patient.id"], name=op.f("fk_patient_merge_survivor_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_patient_merge")),
@@ -705,6 +707,7 @@ def upgrade() -> None:
         sa.Column("first_received_at", UtcDateTime(timezone=True), nullable=False),
         sa.Column("last_received_at", UtcDateTime(timezone=True), nullable=False),
         sa.Column("completed_at", UtcDateTime(timezone=True), nullable=True),
+        sa.Column("reassigned_at", UtcDateTime(timezone=True), nullable=True),
         sa.Column("revision", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(["order_id"], ["imaging_order.id"], name=op.f("fk_study_order_id")),
         sa.ForeignKeyConstraint(["patient_id"], ["patient.id"], name=op.f("fk_study_patient_id")),
@@ -774,6 +777,28 @@ def upgrade() -> None:
     op.create_index(op.f("ix_performed_scheduled_order_id"), "performed_scheduled", ["order_id"], unique=False)
     op.create_index(op.f("ix_performed_scheduled_step_id"), "performed_scheduled", ["step_id"], unique=False)
     op.create_table(
+        "reassignment",
+        sa.Column("id", sa.String(length=26), nullable=False),
+        sa.Column("kind", sa.String(length=10), nullable=False),
+        sa.Column("study_id", sa.String(length=26), nullable=False),
+        sa.Column("into_study_id", sa.String(length=26), nullable=False),
+        sa.Column("before", Json(), nullable=False),
+        sa.Column("after", Json(), nullable=False),
+        sa.Column("series_ids", Json(), nullable=False),
+        sa.Column("instance_ids", Json(), nullable=False),
+        sa.Column("reason", PlainText(), nullable=False),
+        sa.Column("by", PlainText(), nullable=False),
+        sa.Column("at", UtcDateTime(timezone=True), nullable=False),
+        sa.Column("undone_at", UtcDateTime(timezone=True), nullable=True),
+        sa.Column("undone_by", PlainText(), nullable=True),
+        sa.Column("undone_reason", PlainText(), nullable=True),
+        sa.ForeignKeyConstraint(["into_study_id"], ["study.id"], name=op.f("fk_reassignment_into_study_id")),
+        sa.ForeignKeyConstraint(["study_id"], ["study.id"], name=op.f("fk_reassignment_study_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_reassignment")),
+    )
+    op.create_index(op.f("ix_reassignment_into_study_id"), "reassignment", ["into_study_id"], unique=False)
+    op.create_index(op.f("ix_reassignment_study_id"), "reassignment", ["study_id"], unique=False)
+    op.create_table(
         "report_version",
         sa.Column("report_id", sa.String(length=26), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
@@ -794,6 +819,7 @@ def upgrade() -> None:
         "series",
         sa.Column("id", sa.String(length=26), nullable=False),
         sa.Column("study_id", sa.String(length=26), nullable=False),
+        sa.Column("origin_study_id", sa.String(length=26), nullable=True),
         sa.Column("series_instance_uid", sa.String(length=64), nullable=False),
         sa.Column("modality", PlainText(), nullable=False),
         sa.Column("number", sa.Integer(), nullable=True),
@@ -806,10 +832,12 @@ def upgrade() -> None:
         sa.Column("instance_count", sa.Integer(), nullable=False),
         sa.Column("withheld", sa.Boolean(), nullable=False),
         sa.Column("attributes", Json(), nullable=False),
+        sa.ForeignKeyConstraint(["origin_study_id"], ["study.id"], name=op.f("fk_series_origin_study_id")),
         sa.ForeignKeyConstraint(["study_id"], ["study.id"], name=op.f("fk_series_study_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_series")),
         sa.UniqueConstraint("series_instance_uid", "study_id", name=op.f("uq_series_series_instance_uid_study_id")),
     )
+    op.create_index(op.f("ix_series_origin_study_id"), "series", ["origin_study_id"], unique=False)
     op.create_index(op.f("ix_series_study_id"), "series", ["study_id"], unique=False)
     op.create_table(
         "worklist_served",
@@ -873,8 +901,12 @@ def downgrade() -> None:
     op.drop_table("instance")
     op.drop_table("worklist_served")
     op.drop_index(op.f("ix_series_study_id"), table_name="series")
+    op.drop_index(op.f("ix_series_origin_study_id"), table_name="series")
     op.drop_table("series")
     op.drop_table("report_version")
+    op.drop_index(op.f("ix_reassignment_study_id"), table_name="reassignment")
+    op.drop_index(op.f("ix_reassignment_into_study_id"), table_name="reassignment")
+    op.drop_table("reassignment")
     op.drop_index(op.f("ix_performed_scheduled_step_id"), table_name="performed_scheduled")
     op.drop_index(op.f("ix_performed_scheduled_order_id"), table_name="performed_scheduled")
     op.drop_table("performed_scheduled")
