@@ -38,6 +38,7 @@ _YBR_TO_RGB = np.array(
 _END_OF_IMAGE = b"\xff\xd9"
 # 12-bit and lossless JPEG, which pydicom's free plugins do not read.
 _LIBJPEG = frozenset(_JPEG_FAMILY + process for process in ("51", "57", "70"))
+_OPENJPH = frozenset(_JPEG_FAMILY + process for process in ("201", "202", "203"))
 # Decoders that fill up a cut image with grey, or take seconds to notice that it is cut.
 _NEED_AN_END = _LIBJPEG | {_JPEG_FAMILY + process for process in ("80", "81")}
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}  # ITU-T T.81 B.1.1.3, T.87 for JPEG-LS
@@ -100,8 +101,7 @@ def decode_cells(frame: bytes, transfer_syntax_uid: str, layout: PixelLayout) ->
         return cells_of(frame, layout)
     if transfer_syntax_uid != RLE_LOSSLESS:
         return None
-    pixels = decode_codestream(frame, transfer_syntax_uid, layout)
-    return pixels.view(f"u{pixels.dtype.itemsize}")
+    return decode_codestream(frame, transfer_syntax_uid, layout)
 
 
 def as_rgb(values: NDArray[Any], layout: PixelLayout) -> NDArray[Any]:
@@ -123,6 +123,8 @@ def decode_codestream(frame: bytes, transfer_syntax_uid: str, layout: PixelLayou
     try:
         if transfer_syntax_uid in _LIBJPEG:
             return _by_libjpeg(frame, layout)
+        if transfer_syntax_uid in _OPENJPH:
+            return _by_openjph(frame, layout)
         return _by_pydicom(frame, transfer_syntax_uid, layout)
     except HilumError:
         raise
@@ -139,13 +141,14 @@ def _by_pydicom(frame: bytes, transfer_syntax_uid: str, layout: PixelLayout) -> 
         raise Unsupported("Images of this transfer syntax are not shown here.", field="TransferSyntaxUID") from None
     if not decoder.is_available:
         raise Unsupported("No decoder for this transfer syntax is installed.", field="TransferSyntaxUID")
+    raw = transfer_syntax_uid == RLE_LOSSLESS  # whose cells are wanted with all their bits and in their colour
     options: dict[str, Any] = {
         "rows": layout.rows,
         "columns": layout.columns,
         "samples_per_pixel": layout.samples_per_pixel,
         "bits_allocated": layout.bits_allocated,
-        "bits_stored": layout.bits_stored,
-        "pixel_representation": layout.pixel_representation,
+        "bits_stored": layout.bits_allocated if raw else layout.bits_stored,
+        "pixel_representation": 0 if raw else layout.pixel_representation,
         "photometric_interpretation": layout.photometric_interpretation,
         "planar_configuration": layout.planar_configuration,
         "number_of_frames": 1,
@@ -155,7 +158,6 @@ def _by_pydicom(frame: bytes, transfer_syntax_uid: str, layout: PixelLayout) -> 
     source = encapsulate([frame], has_bot=False) if decoder.is_encapsulated else frame + b"\0" * (len(frame) % 2)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        raw = transfer_syntax_uid == RLE_LOSSLESS
         pixels, _ = decoder.as_array(source, index=0, raw=raw, **options)
     return pixels
 
@@ -172,6 +174,23 @@ def _by_libjpeg(frame: bytes, layout: PixelLayout) -> NDArray[Any]:
     if layout.photometric_interpretation.startswith("YBR"):
         pixels = convert_color_space(pixels, "YBR_FULL", "RGB")
     return pixels
+
+
+def _by_openjph(frame: bytes, layout: PixelLayout) -> NDArray[Any]:
+    """HTJ2K, of which OpenJPH decodes several times as many frames as OpenJPEG."""
+    pixels: NDArray[Any] = imagecodecs.htj2k_decode(frame)
+    if pixels.ndim == 3 and pixels.shape[0] == 3 and pixels.shape != layout.shape:
+        pixels = pixels.transpose(1, 2, 0)  # components without a common transformation come one after the other
+    if pixels.shape != layout.shape:
+        raise InvalidInput("The frame is not what the header says.", field=layout.keyword)
+    kind = np.dtype(f"{'i' if layout.signed else 'u'}{max(1, layout.bits_allocated // 8)}")
+    if layout.signed and pixels.dtype.kind == "u":  # a codestream that does not know of the sign
+        spare = pixels.dtype.itemsize * 8 - layout.bits_stored
+        pixels = np.right_shift(np.left_shift(pixels, spare).view(f"i{pixels.dtype.itemsize}"), spare)
+    elif not layout.signed and pixels.dtype.kind == "i":
+        pixels = pixels.view(f"u{pixels.dtype.itemsize}") & ((1 << layout.bits_stored) - 1)
+    pixels = pixels.astype(kind, copy=False)
+    return as_rgb(pixels, layout)
 
 
 def check_codestream(frame: bytes, layout: PixelLayout) -> None:
