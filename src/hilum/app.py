@@ -203,6 +203,7 @@ def _run_http(application: Application, descriptor: int | None) -> None:
             door.trusted_proxies,
         ),
         ConnectionLog(application.store),
+        application.settings.paths.run,
     )
 
 

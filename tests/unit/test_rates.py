@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
+from pathlib import Path
 
 import pytest
 
-from hilum.serve.limits import BURST_SECONDS, REMEMBERED, ClientTooSlow, Rates, TooManyRequests, in_time
+from hilum.serve.limits import BURST_SECONDS, SETS, ClientTooSlow, Rates, TooManyRequests, in_time
 
 
 class Clock:
@@ -28,9 +30,9 @@ def taken(rates: Rates, who: str, per_second: int) -> int:
     return count
 
 
-def test_ten_seconds_worth_may_come_at_once_and_then_the_rate_is_kept() -> None:
+def test_ten_seconds_worth_may_come_at_once_and_then_the_rate_is_kept(tmp_path: Path) -> None:
     clock = Clock()
-    rates = Rates(clock)
+    rates = Rates(tmp_path / "rates", clock)
     assert taken(rates, "a", 3) == 3 * BURST_SECONDS
     clock.now += 2
     assert taken(rates, "a", 3) == 6
@@ -38,16 +40,16 @@ def test_ten_seconds_worth_may_come_at_once_and_then_the_rate_is_kept() -> None:
     assert taken(rates, "a", 3) == 3 * BURST_SECONDS
 
 
-def test_nobody_pays_for_another() -> None:
-    rates = Rates(Clock())
+def test_nobody_pays_for_another(tmp_path: Path) -> None:
+    rates = Rates(tmp_path / "rates", Clock())
     taken(rates, "a", 1)
     assert taken(rates, "b", 1) == BURST_SECONDS
     rates.take("account", "a", 1)
 
 
-def test_who_is_refused_hears_when_to_come_again_and_may_come_then() -> None:
+def test_who_is_refused_hears_when_to_come_again_and_may_come_then(tmp_path: Path) -> None:
     clock = Clock()
-    rates = Rates(clock)
+    rates = Rates(tmp_path / "rates", clock)
     taken(rates, "a", 1)
     with pytest.raises(TooManyRequests) as caught:
         rates.take("address", "a", 1)
@@ -55,15 +57,39 @@ def test_who_is_refused_hears_when_to_come_again_and_may_come_then() -> None:
     rates.take("address", "a", 1)
 
 
-def test_zero_is_no_limit() -> None:
-    assert taken(Rates(Clock()), "a", 0) == 10_000
+def test_zero_is_no_limit(tmp_path: Path) -> None:
+    assert taken(Rates(tmp_path / "rates", Clock()), "a", 0) == 10_000
 
 
-def test_a_flood_of_addresses_fills_no_memory() -> None:
-    rates = Rates(Clock())
-    for number in range(REMEMBERED + 500):
+def test_a_flood_of_addresses_fills_no_memory_and_is_not_refused(tmp_path: Path) -> None:
+    rates = Rates(tmp_path / "rates", Clock())
+    (file,) = tmp_path.iterdir()
+    before = file.stat().st_size
+    for number in range(3 * SETS):
         rates.take("address", str(number), 1)
-    assert len(rates._buckets) == REMEMBERED
+    assert file.stat().st_size == before < 1 << 20
+
+
+def test_after_the_machine_began_anew_nobody_waits_for_the_old_clock(tmp_path: Path) -> None:
+    clock = Clock()
+    taken(Rates(tmp_path / "rates", clock), "a", 1)
+    clock.now = 3.0
+    assert taken(Rates(tmp_path / "rates", clock), "a", 1) == BURST_SECONDS
+
+
+def take_in_a_process(path: Path, taken_by: multiprocessing.Queue[int]) -> None:
+    taken_by.put(taken(Rates(path, Clock()), "a", 20))
+
+
+def test_the_processes_of_a_node_give_together_what_is_set(tmp_path: Path) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    taken_by: multiprocessing.Queue[int] = spawn.Queue()
+    processes = [spawn.Process(target=take_in_a_process, args=(tmp_path / "rates", taken_by)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    assert sum(taken_by.get(timeout=30) for _ in processes) == 20 * BURST_SECONDS
+    for process in processes:
+        process.join(10)
 
 
 def read_all(pieces: list[tuple[float, bytes]], seconds: float) -> bytes:

@@ -17,7 +17,7 @@ from ssl import SSLContext
 from typing import Final
 
 from hilum.core.errors import DeadlineExceeded, HilumError, InvalidInput, TooLarge
-from hilum.security.accepting import Acceptor, Caps, Refused
+from hilum.security.accepting import Acceptor, Caps, LocalConnections, Refused
 from hilum.security.certificates import PeerCertificate, peer_certificate
 
 START: Final = b"\x0b"
@@ -222,7 +222,7 @@ class MllpServer:
             sock = socket.create_server((self._host, self._port), family=family, backlog=256)
         else:
             sock.listen(256)
-        self._acceptor = Acceptor(sock, self._protocol, self._caps, self._ssl, self._not_let_in)
+        self._acceptor = Acceptor(sock, self._protocol, LocalConnections(self._caps), self._ssl, self._not_let_in)
         self._acceptor.start()
         return self.address
 

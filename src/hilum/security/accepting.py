@@ -12,11 +12,13 @@ import ssl
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 log = logging.getLogger(__name__)
 
 HANDSHAKE_SECONDS: Final = 10.0
+TOO_MANY: Final = "too-many-connections"
+TOO_MANY_OF_ADDRESS: Final = "too-many-connections-of-one-address"
 
 # Makes the protocol of a connection; it has to call what it is given once the connection is lost.
 Factory = Callable[[Callable[[], None]], asyncio.Protocol]
@@ -26,25 +28,65 @@ Refused = Callable[[str, BaseException | str], None]
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """How many connections a process holds at once, and how many of them from one address."""
+    """How many connections are held at once, and how many of them from one address."""
 
     at_once: int
     per_address: int
+
+
+class Connections(Protocol):
+    """Counts connections against caps."""
+
+    def enter(self, address: str) -> str:
+        """Count a connection; return why it is one too many, else nothing."""
+        ...
+
+    def leave(self, address: str) -> None:
+        """Count a connection off."""
+        ...
+
+
+class LocalConnections:
+    """The connections of a door that one process alone answers at."""
+
+    def __init__(self, caps: Caps) -> None:
+        self._caps = caps
+        self._open: Counter[str] = Counter()
+
+    def enter(self, address: str) -> str:
+        """Count a connection; return why it is one too many, else nothing."""
+        if self._open.total() >= self._caps.at_once:
+            return TOO_MANY
+        if self._open[address] >= self._caps.per_address:
+            return TOO_MANY_OF_ADDRESS
+        self._open[address] += 1
+        return ""
+
+    def leave(self, address: str) -> None:
+        """Count a connection off."""
+        self._open[address] -= 1
+        if not self._open[address]:
+            del self._open[address]
 
 
 class Acceptor:
     """Accepts on a bound socket until closed; stands where `asyncio.Server` stands."""
 
     def __init__(
-        self, listening: socket.socket, factory: Factory, caps: Caps, context: ssl.SSLContext | None, refused: Refused
+        self,
+        listening: socket.socket,
+        factory: Factory,
+        connections: Connections,
+        context: ssl.SSLContext | None,
+        refused: Refused,
     ) -> None:
         """Takes the socket, bound and listening; it is closed with the acceptor."""
         self.listening = listening
         self._factory = factory
-        self._caps = caps
+        self._connections = connections
         self._context = context
         self._refused = refused
-        self._open: Counter[str] = Counter()
+        self._open = 0
         self._greeting: set[asyncio.Task[None]] = set()
         self._accepting: asyncio.Task[None] | None = None
         listening.setblocking(False)
@@ -52,7 +94,7 @@ class Acceptor:
     @property
     def open_connections(self) -> int:
         """How many there are, with those in a handshake."""
-        return self._open.total()
+        return self._open
 
     def start(self) -> None:
         """Begin to accept, on the running loop."""
@@ -83,17 +125,15 @@ class Acceptor:
             self._admit(connection, str(address[0]))
 
     def _admit(self, connection: socket.socket, address: str) -> None:
-        if self._open.total() >= self._caps.at_once:
+        one_too_many = self._connections.enter(address)
+        if one_too_many:
             connection.close()
-            self._refused(address, "too-many-connections")
-        elif self._open[address] >= self._caps.per_address:
-            connection.close()
-            self._refused(address, "too-many-connections-of-one-address")
-        else:
-            self._open[address] += 1
-            task = asyncio.get_running_loop().create_task(self._greet(connection, address))
-            self._greeting.add(task)
-            task.add_done_callback(self._greeting.discard)
+            self._refused(address, one_too_many)
+            return
+        self._open += 1
+        task = asyncio.get_running_loop().create_task(self._greet(connection, address))
+        self._greeting.add(task)
+        task.add_done_callback(self._greeting.discard)
 
     async def _greet(self, connection: socket.socket, address: str) -> None:
         ended = self._ender(address)
@@ -116,8 +156,7 @@ class Acceptor:
             nonlocal counted
             if counted:
                 counted = False
-                self._open[address] -= 1
-                if not self._open[address]:
-                    del self._open[address]
+                self._open -= 1
+                self._connections.leave(address)
 
         return ended

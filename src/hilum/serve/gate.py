@@ -95,7 +95,7 @@ class Gate:
         self._app = app
         self._authenticator = authenticator
         self._configuration = configuration
-        self._rates = Rates()
+        self._rates = Rates(configuration.current.paths.run / "http-rates")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -10,14 +10,16 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from hilum.core.actor import Door
-from hilum.security.accepting import Acceptor, Caps
+from hilum.security.accepting import Acceptor, Caps, Connections
 from hilum.security.connections import ConnectionLog
+from hilum.security.node_connections import NodeConnections
 from hilum.serve.roles import DRAIN_SECONDS, watch_parent
 from hilum.serve.supervisor import say_ready
 from hilum.serve.wire import BoundedHttp
@@ -58,8 +60,12 @@ def serve_http(
     address: str,
     bounds: Bounds,
     refusals: ConnectionLog,
+    run: Path,
 ) -> None:
-    """Answer HTTP on a bound socket until SIGTERM, then finish the requests in hand."""
+    """Answer HTTP on a bound socket until SIGTERM, then finish the requests in hand.
+
+    What is bounded in number is counted in the folder `run`, together with the other processes of this node.
+    """
     config = uvicorn.Config(
         behind_proxies(app, bounds.trusted_proxies),
         proxy_headers=False,  # else uvicorn believes whoever is on this machine
@@ -71,10 +77,14 @@ def serve_http(
         lifespan="on",
         ws="none",
     )
-    server = HttpServer(config, listening, context, address, bounds, refusals)
+    connections = NodeConnections(run, "http", Caps(bounds.at_once, bounds.per_address))
+    server = HttpServer(config, listening, context, address, bounds, refusals, connections)
     config.load()
     watch_parent(lambda: setattr(server, "should_exit", True))
-    asyncio.run(server.serve(sockets=[]))
+    try:
+        asyncio.run(server.serve(sockets=[]))
+    finally:
+        connections.close()
 
 
 class HttpServer(uvicorn.Server):
@@ -88,8 +98,10 @@ class HttpServer(uvicorn.Server):
         address: str,
         bounds: Bounds,
         refusals: ConnectionLog,
+        connections: Connections,
     ) -> None:
         super().__init__(config)
+        self._connections = connections
         self._listening = listening
         self._context = context
         self._address = address
@@ -100,8 +112,7 @@ class HttpServer(uvicorn.Server):
         await super().startup([])
         if not self.started:
             return
-        caps = Caps(self._bounds.at_once, self._bounds.per_address)
-        acceptor = Acceptor(self._listening, self._protocol, caps, self._context, self._refused)
+        acceptor = Acceptor(self._listening, self._protocol, self._connections, self._context, self._refused)
         acceptor.start()
         # It closes and is waited for as a server of asyncio is.
         self.servers.append(acceptor)  # type: ignore[arg-type]

@@ -1,23 +1,28 @@
-"""What one client may take of a process: so many requests a second, and so much time for a request's body.
+"""What one client may take of a node: so many requests a second, and so much time for a request's body.
 
 Counted are addresses before anyone is asked who they are, and accounts after; each has a bucket that holds ten seconds'
-worth, so that a page that loads many things at once is not slowed.
+worth, so that a page that loads many things at once is not slowed. The buckets of all processes are one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+import struct
 import time
-from collections import OrderedDict
 from collections.abc import Callable
+from pathlib import Path
 
 from starlette.types import Message, Receive
 
 from hilum.core.errors import HilumError
+from hilum.security.shared_table import DIGEST, SharedTable
 
 BURST_SECONDS = 10
-REMEMBERED = 20_000
+# 32,768 buckets; where more ask at once, those that asked longest ago are forgotten.
+SETS = 4096
+# What is left, and when that was, on the clock that all processes share.
+_BUCKET = struct.Struct("=dd")
 # Bytes in a second of waiting for a body, once the time-out of silence has passed in all.
 MINIMUM_RATE = 1024
 
@@ -41,27 +46,41 @@ class ClientTooSlow(HilumError):
 
 
 class Rates:
-    """Token buckets by address or account; for one event loop."""
+    """Token buckets by address or account, of all processes that are given the same file."""
 
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, path: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
-        # What is left, and when that was.
-        self._buckets: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()
+        self._table = SharedTable(path, SETS, DIGEST + _BUCKET.size)
 
     def take(self, kind: str, who: str, per_second: int) -> None:
         """Take one request from a bucket; 0 a second is no limit. Raises TooManyRequests."""
         if not per_second:
             return
-        now, most = self._monotonic(), float(per_second * BURST_SECONDS)
-        left, since = self._buckets.get((kind, who), (most, now))
-        left = min(most, left + (now - since) * per_second)
-        allowed = left >= 1
-        self._buckets[kind, who] = (left - 1 if allowed else left, now)
-        self._buckets.move_to_end((kind, who))
-        while len(self._buckets) > REMEMBERED:
-            self._buckets.popitem(last=False)
+        digest, most = self._table.digest(f"{kind} {who}"), float(per_second * BURST_SECONDS)
+        with self._table.locked():
+            now = self._monotonic()
+            at = self._table.find(digest)
+            left = most if at is None else self._left(at, now, most, per_second)
+            allowed = left >= 1
+            self._keep(self._oldest(digest) if at is None else at, digest, left - 1 if allowed else left, now)
         if not allowed:
             raise TooManyRequests(max(1, math.ceil((1 - left) / per_second)))
+
+    def close(self) -> None:
+        """Let go of the buckets."""
+        self._table.close()
+
+    def _left(self, at: int, now: float, most: float, per_second: int) -> float:
+        left, since = _BUCKET.unpack_from(self._table.map, at + DIGEST)
+        # The clock begins anew with the machine, and the file may be older.
+        return float(min(most, left + (now - since) * per_second)) if now - since >= 0 else most
+
+    def _oldest(self, digest: bytes) -> int:
+        return min(self._table.places(digest), key=lambda at: _BUCKET.unpack_from(self._table.map, at + DIGEST)[1])
+
+    def _keep(self, at: int, digest: bytes, left: float, now: float) -> None:
+        self._table.map[at : at + DIGEST] = digest
+        _BUCKET.pack_into(self._table.map, at + DIGEST, left, now)
 
 
 def in_time(receive: Receive, seconds: float) -> Receive:

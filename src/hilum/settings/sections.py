@@ -86,7 +86,7 @@ class HttpSettings(Door):
     max_body_bytes: int = Field(default=16 * MIB, ge=1024, description="Largest request body, other than STOW-RS.")
     stow_max_bytes: int = Field(default=4096 * MIB, ge=1024, description="Largest STOW-RS request.")
     max_connections: int = Field(
-        default=4_000, ge=1, le=100_000, description="Connections at once in each process; more are closed."
+        default=4_000, ge=1, le=100_000, description="Connections at once of a node, all processes; more are closed."
     )
     max_connections_per_address: int = Field(
         default=1_000, ge=1, le=100_000, description="The same of one address; a proxy is one address."
@@ -100,7 +100,7 @@ class HttpSettings(Door):
     requests_per_second_per_address: int = Field(
         default=1_000,
         ge=0,
-        description="Requests from one address, averaged over ten seconds, in each process; 0 for no limit.",
+        description="Requests from one address, averaged over ten seconds, of a node, all processes; 0: none.",
     )
     requests_per_second_per_account: int = Field(
         default=1_000, ge=0, description="Requests under one account, likewise; 0 for no limit."
