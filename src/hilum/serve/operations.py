@@ -71,10 +71,12 @@ TYPES: dict[str, tuple[str, ...]] = {
     _INSTANCE + "/bulkdata/{place}": ("multipart/related", "application/octet-stream"),
     _INSTANCE + "/frames/{frames}": ("multipart/related",),
 }
+_PRESENTED = ("image/svg+xml", "text/html", "application/pdf", "text/xml", "video/mp4", "video/mpeg", "video/mp2t",
+              "model/stl", "model/obj", "model/mtl")  # fmt: skip
 for _level in ("/dicom-web/studies/{study}", "/dicom-web/studies/{study}/series/{series}", _INSTANCE):
     TYPES[_level] = ("multipart/related", "application/dicom", _DICOM_JSON)
 for _level in (*list(TYPES)[-3:], _INSTANCE + "/frames/{frames}"):
-    TYPES[_level + "/rendered"] = ("image/jpeg", "image/png", "application/pdf")
+    TYPES[_level + "/rendered"] = ("image/jpeg", "image/png", *_PRESENTED)
     TYPES[_level + "/thumbnail"] = ("image/jpeg", "image/png")
 
 _CODES: Schema = {"type": "array", "items": {"type": "object"}}
@@ -174,7 +176,11 @@ _QIDO_CONTROLS: tuple[Parameter, ...] = (
 )
 _RENDERING: tuple[Parameter, ...] = (
     ("window", {"type": "string", "examples": ["40,400,linear"]}, "Center, width and function (PS3.18 8.3.5.1.4)."),
-    ("viewport", {"type": "string", "examples": ["256,256"]}, "The box that the image is fitted into."),
+    (
+        "viewport",
+        {"type": "string", "examples": ["256,256"]},
+        "The box that the image is fitted into, then its region.",
+    ),
     ("quality", {"type": "string", "examples": ["90"]}, "1 to 100, of a JPEG."),
 )
 

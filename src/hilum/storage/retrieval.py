@@ -26,7 +26,7 @@ from hilum.storage.shown import (
     study_is_shown,
 )
 
-_PLACE = (
+PLACE = (
     instance.c.id,
     series.c.series_instance_uid,
     instance.c.sop_instance_uid,
@@ -37,6 +37,8 @@ _PLACE = (
     instance.c.object_offset,
     instance.c.object_length,
     instance.c.dataset_offset,
+    instance.c.study_id,
+    instance.c.peer,
 )
 _IN_ORDER = (series.c.number, series.c.id, instance.c.number, instance.c.id)
 
@@ -55,6 +57,8 @@ class StoredInstance:
     object_offset: int
     object_length: int
     dataset_offset: int
+    study_id: str = ""
+    peer: str = ""
 
 
 def find_study(connection: sa.Connection, study_instance_uid: str, scope: Scope) -> ShownStudy | None:
@@ -79,7 +83,7 @@ def find_instances(
 ) -> list[StoredInstance]:
     """Return the instances of a study, a series or one UID, by the numbers of series and instances."""
     query = (
-        sa.select(*_PLACE)
+        sa.select(*PLACE)
         .join(series, series.c.id == instance.c.series_id)
         .where(instance.c.study_id == study_id, series_is_shown(), instance_is_shown())
         .order_by(*_IN_ORDER)
@@ -96,7 +100,7 @@ def middle_instance(
 ) -> StoredInstance | None:
     """Return the image that stands for a study or series: the middle one of its first series that has pixels."""
     images = (
-        sa.select(*_PLACE, series.c.id.label("series_id"))
+        sa.select(*PLACE, series.c.id.label("series_id"))
         .join(series, series.c.id == instance.c.series_id)
         .where(
             instance.c.study_id == study_id,
@@ -115,11 +119,25 @@ def middle_instance(
     return _stored(connection.execute(of_series.order_by(*_IN_ORDER).offset(count // 2).limit(1)).one())
 
 
+def study_of(connection: sa.Connection, study_id: str) -> ShownStudy | None:
+    """Return a study by the id of its row, whether it may be shown or not; None where it is gone."""
+    query = sa.select(*TRUTH_COLUMNS).select_from(WITH_TRUTH).where(study.c.id == study_id)
+    return next(iter(shown_studies(connection, connection.execute(query).all())), None)
+
+
 def headers_of(connection: sa.Connection, instance_ids: Sequence[str]) -> dict[str, bytes]:
     """Return the headers of instances as DICOM JSON; ask for some hundred at a time."""
     query = sa.select(instance.c.id, instance.c.header).where(instance.c.id.in_(instance_ids))
     return {row.id: row.header for row in connection.execute(query)}
 
 
+def pixels_of_instance(connection: sa.Connection, instance_id: str) -> dict[str, Any] | None:
+    """Return where the pixel data of an instance lies in its data set, None where it has none."""
+    found: dict[str, Any] | None = connection.execute(
+        sa.select(instance.c.pixels).where(instance.c.id == instance_id)
+    ).scalar_one_or_none()
+    return found
+
+
 def _stored(row: Any) -> StoredInstance:
-    return StoredInstance(*row[: len(_PLACE)])
+    return StoredInstance(*row[: len(PLACE)])
