@@ -80,10 +80,28 @@ from hilum.workflow.accounts import (
 from hilum.workflow.acquisition import start_exam, update_exam
 from hilum.workflow.clients import AddClient, add_client, change_client_keys, disable_client
 from hilum.workflow.commitment import RequestCommitment, request_commitment
+from hilum.workflow.deletion import (
+    BytesErased,
+    FinishDeletion,
+    MarkForDeletion,
+    UndoDeletion,
+    bytes_erased,
+    finish_deletion,
+    mark_for_deletion,
+    undo_deletion,
+)
 from hilum.workflow.images import CompleteStudy, complete_study, record_instance
 from hilum.workflow.ordering import cancel_order, change_order, discontinue_order, place_order
 from hilum.workflow.priors import CheckPriors, KeepFeedback, check_priors, keep_feedback
-from hilum.workflow.reading import MoveImages, OpenImages, WorklistServed, move_images, open_images, worklist_served
+from hilum.workflow.reading import (
+    MoveImages,
+    OpenImages,
+    WorklistServed,
+    export_original,
+    move_images,
+    open_images,
+    worklist_served,
+)
 from hilum.workflow.reconciliation import AssignStudy, DismissException, assign_study, dismiss_exception
 from hilum.workflow.registration import merge_patients, register_patient
 from hilum.workflow.rejection import (
@@ -205,7 +223,19 @@ def _note(ward: Ward, order: Order, *, entitled: bool = False) -> DecideRejectio
     return DecideRejection(image.instance["sop_instance_uid"], "seen by the physicist", PAGE)
 
 
+def _marked(ward: Ward, order: Order, grace: timedelta = timedelta(0)) -> str:
+    command = MarkForDeletion(_study(ward, order), "a phantom", grace, PAGE)
+    return ward.store.run(mark_for_deletion, command, actor_of(Role.ADMIN)).id
+
+
 VERBS: dict[Any, tuple[Action, Build]] = {
+    mark_for_deletion: (
+        Action.DELETE_IMAGES,
+        lambda w, o: MarkForDeletion(_study(w, o), "a phantom", timedelta(1), PAGE),
+    ),
+    undo_deletion: (Action.DELETE_IMAGES, lambda w, o: UndoDeletion(_marked(w, o), "was none", PAGE)),
+    finish_deletion: (Action.DELETE_IMAGES, lambda w, o: FinishDeletion(_marked(w, o))),
+    bytes_erased: (Action.DELETE_IMAGES, lambda w, o: BytesErased(())),
     apply_rejection: (Action.REJECT_IMAGES, _note),
     refuse_rejection: (Action.REJECT_IMAGES, _note),
     revoke_rejection: (Action.MANAGE_REJECTED, lambda w, o: _note(w, o, entitled=True)),
@@ -221,6 +251,10 @@ VERBS: dict[Any, tuple[Action, Build]] = {
     update_exam: (Action.PERFORM_EXAM, lambda w, o: performed(w.start(naming(o)))),
     record_instance: (Action.STORE_IMAGES, lambda w, o: w.image_of(o)),
     complete_study: (Action.STORE_IMAGES, lambda w, o: CompleteStudy(_study(w, o), timedelta(0))),
+    export_original: (
+        Action.EXPORT_ORIGINAL,
+        lambda w, o: OpenImages(_study(w, o), o.id, o.patient_id, PAGE),
+    ),
     open_images: (Action.READ_IMAGES, lambda w, o: OpenImages(_study(w, o), o.id, o.patient_id, PAGE)),
     draft_report: (Action.DRAFT_REPORT, lambda w, o: DraftReport(o.id, "x", "", None)),
     discard_draft: (

@@ -33,6 +33,7 @@ MAX_PREFIX = 1 << 20
 MAX_TRAILER = 1 << 20
 MAX_DATASET = 1 << 40
 _RECORD = struct.Struct("<8sHHIQI32s16sI")
+RECORD_HEADER = _RECORD.size
 _RECORD_MAGIC = b"HILUMREC"
 _SEGMENT = struct.Struct("<8sH6x16s")
 _SEGMENT_MAGIC = b"HILUMSEG"
@@ -181,6 +182,24 @@ def location_of(record: Record, key: str, offset: int) -> Location:
     """The Part 10 file of a record that starts at `offset` of `key`."""
     length = len(record.prefix) + record.dataset_length
     return Location(key, offset + _RECORD.size, length, len(record.prefix))
+
+
+def record_extent(header: bytes, location: Location) -> int:
+    """The bytes that the record of a location takes in its segment, by its header; 0 where no such record is."""
+    if len(header) < _RECORD.size:
+        return 0
+    magic, version, _, prefix, dataset, trailer, *_ = _RECORD.unpack_from(header)
+    if magic != _RECORD_MAGIC or version != _VERSION:
+        return 0
+    if (prefix, dataset) != (location.prefix, location.dataset_length):
+        return 0
+    return -(-(_RECORD.size + prefix + dataset + trailer) // ALIGNMENT) * ALIGNMENT
+
+
+def has_records(segment: bytes | bytearray) -> bool:
+    """Tell whether a segment that is held in memory has any place where a record may begin."""
+    starts = range(ALIGNMENT, len(segment), ALIGNMENT)
+    return any(segment.startswith(_RECORD_MAGIC, start) for start in starts)
 
 
 class _Window:

@@ -79,6 +79,12 @@ class Rejected(Conflict):
     code = "rejected"
 
 
+class OnHold(Conflict):
+    """A legal hold forbids that these images are deleted."""
+
+    code = "on-hold"
+
+
 class Stale(Conflict):
     """Someone else changed this in the meantime."""
 

@@ -18,6 +18,7 @@ from hilum.core.study import ExceptionKind, Study
 from hilum.security.guard import permit
 from hilum.security.policy import Action, decide
 from hilum.storage.access import resource_of
+from hilum.storage.deletions import has_study
 from hilum.storage.hiding import REJECTED, ids_of, refresh_hidden
 from hilum.storage.rejections import (
     HeldInstance,
@@ -141,6 +142,9 @@ def _decided(
     if rejection is None:
         permit(uow, actor, action)
         raise NotFound("There is no such rejection note.")
+    if not has_study(uow.connection, rejection.study_id):
+        permit(uow, actor, action)
+        raise NotFound("The study of the rejection note was deleted.")
     study = uow.studies.get(rejection.study_id, lock=True)
     permit(uow, actor, action, patient_id=study.patient_id, order_id=study.order_id, study_id=study.id)
     reason = command.reason.strip()
