@@ -233,6 +233,7 @@ def _run_hl7(application: Application, descriptor: int | None) -> None:
 
 
 def _run_worker(application: Application, descriptor: int | None) -> None:
+    from hilum.jobs.deletion import deletions
     from hilum.jobs.scrub import Scrub
     from hilum.jobs.worker import Worker
     from hilum.serve.roles import run_until_stopped
@@ -243,7 +244,10 @@ def _run_worker(application: Application, descriptor: int | None) -> None:
         application.encoders(),
         application.senders(),
         application.keyring,
-        [Scrub(application.store, application.blobs, application.configuration).job()],
+        [
+            Scrub(application.store, application.blobs, application.configuration).job(),
+            deletions(application.store, application.blobs),
+        ],
     )
     worker.start()
     run_until_stopped("", worker)

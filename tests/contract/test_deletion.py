@@ -19,6 +19,7 @@ from hilum.archive.erasure import erase
 from hilum.archive.ingest import Ingest
 from hilum.archive.landing import landed_segments, open_landing
 from hilum.archive.records import Landed, scan
+from hilum.archive.recovery import reindex
 from hilum.archive.retrieve import read_instance
 from hilum.core.actor import Actor, ActorKind, Door, Role
 from hilum.core.errors import Forbidden, IllegalTransition, MissingField, NotFound, OnHold
@@ -189,6 +190,17 @@ def test_the_bytes_go_and_their_neighbours_stay(ingest: Ingest, blobs: BlobStore
         assert erasures(db) == []
         for row in db.execute(sa.select(tables.instance)).all():
             assert read_instance(blobs, row)[128:132] == b"DICM"
+
+
+def test_what_was_deleted_does_not_come_back_from_bytes(ingest: Ingest, blobs: BlobStore, sqlite_store: Store) -> None:
+    content = keep(ingest, "1.2.1")
+    deletion = sqlite_store.run(mark_for_deletion, marking(Ward(sqlite_store), "1.2.1", AT_ONCE), ADMIN)
+    sqlite_store.run(finish_deletion, FinishDeletion(deletion.id), ADMIN)
+    assert (reindex(ingest).indexed, records(blobs)) == (0, 1), "the bytes are there still, as in a restored backup"
+    again = ingest.store_file(content, source=Source("DICOM", "CT01"), actor=MODALITY)
+    assert again.recorded is Recorded.STORED, "whoever sends it again means it"
+    with sqlite_store.read() as db:
+        assert len(erasures(db)) == 1
 
 
 def test_bytes_are_left_alone_where_something_else_lies(ingest: Ingest, blobs: BlobStore, sqlite_store: Store) -> None:

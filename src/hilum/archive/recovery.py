@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
 import orjson
 
@@ -20,6 +21,7 @@ from hilum.archive.landing import Landed, Torn, in_use, landed_segments, reclaim
 from hilum.archive.retrieve import open_dataset
 from hilum.core.actor import system_actor
 from hilum.core.errors import HilumError, NotFound, Unavailable
+from hilum.storage.deletions import was_deleted
 from hilum.workflow.images import Recorded
 
 log = logging.getLogger(__name__)
@@ -106,7 +108,7 @@ def _index_segment(ingest: Ingest, key: str, found: Recovery) -> None:
 
 
 def _index(ingest: Ingest, record: Landed, found: Recovery) -> None:
-    if ingest.holds(str(record.trailer.get("sop_instance_uid", "")), record.digest):
+    if ingest.holds(str(record.trailer.get("sop_instance_uid", "")), record.digest) or _was_deleted(ingest, record):
         return
     try:
         with open_dataset(ingest.blobs, record.location) as dataset:
@@ -120,6 +122,17 @@ def _index(ingest: Ingest, record: Landed, found: Recovery) -> None:
         log.error("a landed instance was not indexed", extra={"segment": record.location.key, "code": code})
         return
     found.indexed += outcome.recorded is not Recorded.KNOWN
+
+
+def _was_deleted(ingest: Ingest, record: Landed) -> bool:
+    """Whether a person deleted the instance after it had come: its bytes may outlast that in a restored backup."""
+    uid, received = str(record.trailer.get("sop_instance_uid", "")), str(record.trailer.get("received_at", ""))
+    try:
+        received_at = datetime.fromisoformat(received)
+    except ValueError:
+        return False
+    with ingest.store.read() as connection:
+        return was_deleted(connection, uid, record.digest, received_at)
 
 
 def _is_busy(blobs: BlobStore, key: str) -> bool:
