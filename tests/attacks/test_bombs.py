@@ -74,7 +74,7 @@ def test_packed_request_bodies_are_not_unpacked(target: Besieged) -> None:
             "Accept-Encoding": "gzip;q=1e9, *;q=0",
             "Authorization": f"Bearer {target.department.token('service')}",
         },
-        timeout=10,
+        timeout=30,
     ) as answer:
         assert answer.status_code == 200
 

@@ -44,7 +44,7 @@ def test_no_address_becomes_a_header_line(target: Besieged) -> None:
         for answer in (
             person.get(path, allow_redirects=False),
             target.ask("GET", path, "radiologist"),
-            requests.get(target.http + path, headers={"Accept": "text/html"}, timeout=10, allow_redirects=False),
+            requests.get(target.http + path, headers={"Accept": "text/html"}, timeout=30, allow_redirects=False),
         ):
             assert answer.status_code < 500, path
             assert "x-injected" not in answer.headers, path
@@ -68,12 +68,12 @@ def test_hosts_that_a_sender_names_are_not_believed(target: Besieged) -> None:
             assert "evil.example" not in answer.text
             assert "evil.example" not in str(answer.headers)
         answer = requests.get(
-            f"{target.http}/orders/x", headers={**headers, "Accept": "text/html"}, timeout=10, allow_redirects=False
+            f"{target.http}/orders/x", headers={**headers, "Accept": "text/html"}, timeout=30, allow_redirects=False
         )
         assert "evil.example" not in answer.headers.get("location", "")
         session = target.person("injector").session
         for where in ("/", f"/viewer/launch?requestType=STUDY&studyUID={target.placed.study_uid}"):
-            answer = session.get(target.http + where, headers=headers, timeout=10, allow_redirects=False)
+            answer = session.get(target.http + where, headers=headers, timeout=30, allow_redirects=False)
             assert "evil.example" not in answer.text + str(answer.headers)
 
 
@@ -361,10 +361,10 @@ def test_nul_and_odd_text_in_messages_are_no_defect_of_either_database(either: B
 def test_nothing_forges_a_line_of_the_log(target: Besieged) -> None:
     before = len(target.log())
     forged = 'x\r\n{"level":"info","event":"FORGED"}\n\x1b[2J\u2028'
-    requests.get(f"{target.http}/{quote(forged)}", headers={"User-Agent": "x", "Referer": quote(forged)}, timeout=10)
+    requests.get(f"{target.http}/{quote(forged)}", headers={"User-Agent": "x", "Referer": quote(forged)}, timeout=30)
     session = requests.Session()
     token = (
-        session.get(f"{target.http}/auth/login", timeout=10).text.split('name="csrf_token" value="')[1].split('"')[0]
+        session.get(f"{target.http}/auth/login", timeout=30).text.split('name="csrf_token" value="')[1].split('"')[0]
     )
     session.post(
         f"{target.http}/auth/login", data={"csrf_token": token, "user_name": forged, "password": forged}, timeout=10

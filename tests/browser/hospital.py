@@ -157,5 +157,5 @@ def open_hospital(home: Path) -> Iterator[Hospital]:
         yield Hospital(application, f"http://127.0.0.1:{listener.getsockname()[1]}")
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join(30)
         application.close()

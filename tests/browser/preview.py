@@ -178,7 +178,7 @@ def serving() -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
-        thread.join(5)
+        thread.join(30)
 
 
 SIZES = ((1280, 800), (1920, 1080))

@@ -370,7 +370,7 @@ def test_those_who_wait_together_share_one_put() -> None:
         def put(self, key: str, data: bytes) -> None:
             puts.append(len(data))
             if len(puts) == 1:
-                gate.wait(10)
+                gate.wait(30)
 
     door = ObjectLanding(Slow(), "tester", committers=1)  # type: ignore[arg-type]
     threads = [threading.Thread(target=door.append, args=(make(bytes(100)),)) for _ in range(20)]

@@ -50,7 +50,7 @@ def test_no_route_answers_a_stranger(department: Department) -> None:
     answered = []
     for template in sorted(found - OPEN):
         for method in ("GET", "POST"):
-            answer = requests.request(method, department.http + concrete(template), timeout=10, allow_redirects=False)
+            answer = requests.request(method, department.http + concrete(template), timeout=30, allow_redirects=False)
             if answer.status_code != 401:
                 answered.append((method, template, answer.status_code))
     assert answered == []
@@ -83,7 +83,7 @@ def test_a_service_may_not_sign_and_its_dictation_names_a_person(department: Dep
     assert not accepted(department.dictate(placed, "F", "By nobody.", reader=""))
     assert accepted(department.dictate(placed, "F", "By a person."))
     answer = requests.post(
-        f"{department.http}/orders/x/report/start", timeout=10,
+        f"{department.http}/orders/x/report/start", timeout=30,
         headers={"Authorization": f"Bearer {department.token('service')}"}, data={"kind": "report"},
     )  # fmt: skip
     assert answer.status_code in (403, 404)

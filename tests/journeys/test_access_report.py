@@ -79,7 +79,7 @@ def test_only_those_who_may_read_the_trail_get_the_report(department: Department
         assert find(department, patient.number, who).status_code == 403
         for path in ("/audit", place, f"{place}/report.csv"):
             department.get(path, who, status=403)
-    assert requests.get(department.http + place, timeout=10, allow_redirects=False).status_code == 401
+    assert requests.get(department.http + place, timeout=30, allow_redirects=False).status_code == 401
     for who in ("auditor", "admin"):
         department.get("/audit", who)
         department.get(place, who)

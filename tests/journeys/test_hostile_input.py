@@ -85,7 +85,7 @@ def test_idle_connections_do_not_stop_the_others(department: Department) -> None
     try:
         for port in (department.hl7_port, department.dicom_port):
             for _ in range(250):
-                held.append(socket.create_connection(("127.0.0.1", port), timeout=10))
+                held.append(socket.create_connection(("127.0.0.1", port), timeout=30))
         time.sleep(0.5)
         answered = 0
         for _ in range(20):
@@ -117,7 +117,7 @@ def test_two_hundred_presentation_contexts_are_answered(department: Department) 
     items = b"\x10\x00" + len(application).to_bytes(2, "big") + application + contexts
     items += b"\x50\x00" + len(user).to_bytes(2, "big") + user
     body = b"\x00\x01\x00\x00" + b"HILUM".ljust(16) + b"CT01".ljust(16) + bytes(32) + items
-    with socket.create_connection(("127.0.0.1", department.dicom_port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", department.dicom_port), timeout=30) as connection:
         connection.sendall(b"\x01\x00" + len(body).to_bytes(4, "big") + body)
         answer = connection.recv(65536)
     assert answer[0] in (0x03, 0x07), "rejected or aborted, not hung"
@@ -190,7 +190,7 @@ def test_a_body_of_a_gigabyte_is_refused_early(department: Department) -> None:
         assert answer.status_code == 413
     except requests.ConnectionError:
         pass  # the server closed the connection under the body
-    with socket.create_connection(("127.0.0.1", int(department.http.rpartition(":")[2])), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", int(department.http.rpartition(":")[2])), timeout=30) as connection:
         said = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         said += f"Content-Length: {1024**3}\r\n\r\n"
         connection.sendall(f"POST /cds-services/prior-imaging-order-sign HTTP/1.1\r\nHost: x\r\n{said}".encode())
@@ -201,9 +201,9 @@ def test_a_body_of_a_gigabyte_is_refused_early(department: Department) -> None:
 
 def test_nobody_gets_in_without_a_token(department: Department) -> None:
     for path in ("/dicom-web/studies", "/fhir/Patient", "/metrics", "/exceptions", "/orders/x"):
-        assert requests.get(department.http + path, timeout=10, allow_redirects=False).status_code == 401, path
+        assert requests.get(department.http + path, timeout=30, allow_redirects=False).status_code == 401, path
     for path in ("/health/live", "/health/ready", "/fhir/metadata", "/cds-services", "/auth/login"):
-        assert requests.get(department.http + path, timeout=10).status_code == 200, path
+        assert requests.get(department.http + path, timeout=30).status_code == 200, path
     for path in ("/dicom-web/studies", "/fhir/Patient"):
         department.get(path, "auditor", status=403)
 

@@ -197,7 +197,7 @@ def bad_messages(department: Department, heard: Heard, patient: Patient, placed:
     for text in texts:
         with contextlib.suppress(ConnectionError):
             department.send(text)
-    with socket.create_connection(("127.0.0.1", department.hl7_port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", department.hl7_port), timeout=30) as connection:
         connection.sendall(b"\x0b" + f"{head('ADT^A04')}\r{patient.pid}".encode() + b"\x1c")
     department.ehr.answer = lambda message: "AE"
     department.dictate(placed, "C", f"{DICTATED} corrected")
@@ -222,7 +222,7 @@ def bad_images(department: Department, exams: list[Placed]) -> None:
     with contextlib.suppress(AssertionError, AttributeError):
         department.store(unnamed)
     raw = b"\x08\x00\x05\x00CS\x0a\x00ISO_IR 192" + f"{FAMILIES[0]}^{NUMBERS[0]}".encode() * 40
-    with socket.create_connection(("127.0.0.1", department.dicom_port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", department.dicom_port), timeout=30) as connection:
         connection.sendall(b"\x01\x00" + (len(raw)).to_bytes(4, "big") + raw)
         with contextlib.suppress(OSError):
             connection.recv(100)

@@ -34,7 +34,7 @@ def traced(pid: int, log: Path) -> Iterator[None]:
         time.sleep(0.3)
     finally:
         tracer.terminate()
-        tracer.wait(10)
+        tracer.wait(30)
 
 
 def role(own: Department, name: str) -> int:

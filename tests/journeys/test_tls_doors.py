@@ -191,7 +191,7 @@ def test_any_other_certificate_is_refused_at_every_door_and_audited(mutual: Secu
         mutual.send(held)
     with pytest.raises((requests.ConnectionError, requests.exceptions.SSLError)):
         mutual.get(held)
-    wanted = {(door, REASONS[which], "unknown", "127.0.0.1") for door in ("dimse", "hl7", "page")}
+    wanted = {(door, REASONS[which], "unknown", "127.0.0.1") for door in ("dimse", "hl7", "http")}
     eventually(
         lambda: wanted <= set(mutual.refusals()), f"the refusals of {which or 'no certificate'} in the audit trail"
     )
@@ -202,8 +202,8 @@ def test_who_does_not_speak_tls_is_refused_and_audited(mutual: Secured) -> None:
     with pytest.raises(OSError):
         mutual.department.send(mutual.department.header("ADT^A04"))
     with pytest.raises(requests.ConnectionError):
-        requests.get(mutual.department.http.replace("https", "http"), timeout=10)
-    wanted = {(door, "not-tls", "unknown", "127.0.0.1") for door in ("dimse", "hl7", "page")}
+        requests.get(mutual.department.http.replace("https", "http"), timeout=30)
+    wanted = {(door, "not-tls", "unknown", "127.0.0.1") for door in ("dimse", "hl7", "http")}
     eventually(lambda: wanted <= set(mutual.refusals()), "plain connections in the audit trail")
 
 
@@ -254,7 +254,7 @@ def test_two_hundred_handshakes_that_never_end_keep_nobody_out(server_only: Secu
         assert server_only.get(None).status_code == 200
         assert succeeded(server_only.dcmtk("echoscu", server_only.server))
         assert accepted(server_only.send(None))
-    wanted = ("page", "tls-timeout", "unknown", "127.0.0.66")
+    wanted = ("http", "tls-timeout", "unknown", "127.0.0.66")
     assert wanted not in server_only.refusals(), "a client that went away is no refusal"
 
 

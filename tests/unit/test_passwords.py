@@ -191,15 +191,15 @@ def test_who_waits_too_long_to_be_hashed_is_told_to_try_again(monkeypatch: pytes
 
     class Hasher:
         def hash(self, _password: str) -> str:
-            held.wait(10)
-            release.wait(10)
+            held.wait(30)
+            release.wait(30)
             return "hash"
 
     monkeypatch.setattr(passwords, "_HASHER", Hasher())
     threads: list[Any] = [threading.Thread(target=hash_password, args=(GOOD,)) for _ in range(2)]
     for thread in threads:
         thread.start()
-    held.wait(10)
+    held.wait(30)
     with pytest.raises(Unavailable):
         hash_password(GOOD)
     release.set()

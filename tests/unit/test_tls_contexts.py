@@ -61,13 +61,13 @@ class Door:
             self._socket.close()
 
     def join(self) -> None:
-        self._thread.join(15)
+        self._thread.join(30)
         assert not self._thread.is_alive()
 
 
 def talk(door: Door, context: ssl.SSLContext, name: str = "localhost") -> str:
     """Send a word and get it back; return the TLS version."""
-    plain = socket.create_connection(door.address, timeout=10)
+    plain = socket.create_connection(door.address, timeout=30)
     with plain, context.wrap_socket(plain, server_hostname=name) as secure:
         secure.sendall(b"hello")
         # under TLS 1.3 the refusal of a client certificate arrives only with the first read
@@ -148,7 +148,7 @@ def test_ciphers_without_forward_secrecy_or_aead_are_refused(files: TlsPaths, ci
 
 def test_a_client_that_speaks_no_tls_is_refused(files: TlsPaths) -> None:
     door = plain_server(files)
-    with socket.create_connection(door.address, timeout=10) as plain:
+    with socket.create_connection(door.address, timeout=30) as plain:
         plain.sendall(b"MSH|^~\\&|A|B\r")
         try:
             answer = plain.recv(100)

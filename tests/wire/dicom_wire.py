@@ -75,7 +75,7 @@ class BarePeer:
     """Says exactly the bytes it is told to, and reads whole PDUs."""
 
     def __init__(self, server: DicomServer) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+        self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=30)
 
     def __enter__(self) -> BarePeer:
         return self
@@ -170,7 +170,7 @@ def still_serves(server: DicomServer) -> bool:
         return command.status == 0 and command.message_id_being_responded_to == 7
 
 
-def eventually(condition: Callable[[], bool], within: float = 5.0) -> bool:
+def eventually(condition: Callable[[], bool], within: float = 30.0) -> bool:
     """Wait for something another thread does."""
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:

@@ -81,7 +81,7 @@ def performed(clinic: Clinic, number: str, *, impression: str = "Nodule of 6 mm.
 
 
 def test_discovery_is_open_and_names_three_services(empty_clinic: Clinic) -> None:
-    answer = requests.get(f"{empty_clinic.root}/cds-services", timeout=10)
+    answer = requests.get(f"{empty_clinic.root}/cds-services", timeout=30)
     assert answer.headers["content-type"] == "application/json"
     hooks = {service["id"]: service["hook"] for service in answer.json()["services"]}
     assert hooks == {SELECT: "order-select", SIGN: "order-sign", VIEW: "patient-view"}
@@ -239,7 +239,7 @@ def test_a_role_without_the_right_is_refused_and_that_is_audited(clinic: Clinic)
     with clinic.store.read() as db:
         row = tables.audit_event.c
         assert db.execute(sa.select(sa.func.count()).where(row.outcome == "refused")).scalar_one() == 3
-    answer = requests.post(f"{clinic.root}/cds-services/{SIGN}", json={}, timeout=10)
+    answer = requests.post(f"{clinic.root}/cds-services/{SIGN}", json={}, timeout=30)
     assert answer.status_code == 401
 
 

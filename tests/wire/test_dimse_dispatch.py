@@ -110,7 +110,7 @@ def test_many_answers_are_sent_as_they_come_and_success_follows_by_itself() -> N
     def find(context: AssociationContext, request: Request) -> Iterator[Response]:
         assert request.data_set is not None
         yield Response(PENDING, request.data_set.tobytes() + b"1")
-        gate.wait(5)
+        gate.wait(30)
         yield Response(PENDING, b"2" * 50000)
 
     with serving(finding(find)) as server, BarePeer(server) as peer:

@@ -120,7 +120,7 @@ class Tap:
 
     def data_sets(self) -> list[bytes]:
         """The data sets in the stream, put together by pynetdicom's decoder."""
-        self._thread.join(10)
+        self._thread.join(30)
         found, current, at = [], b"", 0
         while at < len(self.sent):
             end = at + 6 + int.from_bytes(self.sent[at + 2 : at + 6], "big")
@@ -312,7 +312,7 @@ def storescp(tmp_path: Path) -> Iterator[int]:
             time.sleep(0.05)
     yield port
     process.terminate()
-    process.wait(10)
+    process.wait(30)
 
 
 @NAGLE

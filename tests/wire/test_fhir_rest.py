@@ -49,7 +49,7 @@ def audited(clinic: Clinic, outcome: str) -> list[tuple[str, str | None]]:
 
 
 def test_metadata_is_open_and_says_what_is_there(empty_clinic: Clinic) -> None:
-    answer = requests.get(f"{empty_clinic.root}/fhir/metadata", timeout=10)
+    answer = requests.get(f"{empty_clinic.root}/fhir/metadata", timeout=30)
     assert answer.status_code == 200
     statement = answer.json()
     CapabilityStatement(statement)
@@ -74,7 +74,7 @@ def test_every_parameter_has_its_condition_and_every_condition_its_parameter() -
 
 def test_nobody_reads_without_being_known(empty_clinic: Clinic) -> None:
     for path in ("Patient", f"Patient/{NOWHERE}", "Endpoint"):
-        answer = requests.get(f"{empty_clinic.root}/fhir/{path}", timeout=10)
+        answer = requests.get(f"{empty_clinic.root}/fhir/{path}", timeout=30)
         assert answer.status_code == 401
         assert answer.headers["www-authenticate"].startswith("Bearer")
         assert answer.json()["issue"][0]["code"] == "login"

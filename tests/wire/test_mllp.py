@@ -393,11 +393,11 @@ def test_over_tls_the_peer_is_known_by_its_certificate_and_others_get_nowhere(co
         port = server.address[1]
         client = connect(port, ssl=client_context)
         for number in range(3):
-            assert client.send(message(str(number)), 5) == ack(str(number))
+            assert client.send(message(str(number)), 30) == ack(str(number))
         with pytest.raises(NotSent):
-            connect(port, ssl=ssl.create_default_context()).send(message("8"), 5)
+            connect(port, ssl=ssl.create_default_context()).send(message("8"), 30)
         with pytest.raises(Unanswered):
-            connect(port).send(message("9"), 5)
+            connect(port).send(message("9"), 30)
 
     assert with_server(play, handle, ssl=server_context).counters.frames == 3
     assert subjects == ["ris.example"] * 3
@@ -568,7 +568,7 @@ def test_a_client_keeps_its_connection(connect):
     with receiver(obliging) as peer:
         client = connect(peer.port)
         for number in range(5):
-            assert client.send(message(str(number)), 5) == ack(str(number))
+            assert client.send(message(str(number)), 30) == ack(str(number))
         assert peer.connections == 1
 
 
@@ -581,7 +581,7 @@ def test_a_client_takes_only_the_answer_to_its_own_message(connect):
 
     with receiver(wrong_first) as peer:
         client = connect(peer.port)
-        assert client.send(message("1"), 5) == ack("1")
+        assert client.send(message("1"), 30) == ack("1")
         assert client.late_answers == 2
 
 
@@ -606,7 +606,7 @@ def test_a_late_answer_is_never_credited_to_the_next_message(connect):
         client = connect(peer.port)
         with pytest.raises(Unanswered):
             client.send(message("1"), 0.2)
-        assert client.send(message("2"), 5) == ack("2")
+        assert client.send(message("2"), 30) == ack("2")
         assert peer.connections == 2
         assert peer.frames == [message("1"), message("2")]
 
@@ -618,8 +618,8 @@ def test_a_second_answer_to_an_earlier_message_is_discarded(connect):
 
     with receiver(twice) as peer:
         client = connect(peer.port)
-        assert client.send(message("1"), 5) == ack("1", "CA")
-        assert client.send(message("2"), 5) == ack("2", "CA")
+        assert client.send(message("1"), 30) == ack("1", "CA")
+        assert client.send(message("2"), 30) == ack("2", "CA")
         assert client.late_answers >= 1
 
 
@@ -629,14 +629,14 @@ def test_a_refusal_by_a_receiver_that_could_not_read_the_header_is_taken(connect
             sock.sendall(framed(ack("", "AR")))
 
     with receiver(refuse) as peer:
-        assert connect(peer.port).send(message("1"), 5) == ack("", "AR")
+        assert connect(peer.port).send(message("1"), 30) == ack("", "AR")
     assert not answers(ack("", "AA"), b"1")
 
 
 def test_nothing_listening_means_not_sent(connect):
     (port,) = free_ports(1)
     with pytest.raises(NotSent) as transient:
-        connect(port).send(message("1"), 5)
+        connect(port).send(message("1"), 30)
     assert transient.value.retryable
 
 
@@ -646,9 +646,9 @@ def test_a_connection_closed_between_messages_is_opened_again_before_writing(con
 
     with receiver(once, obliging) as peer:
         client = connect(peer.port)
-        assert client.send(message("1"), 5) == ack("1")
+        assert client.send(message("1"), 30) == ack("1")
         time.sleep(0.1)
-        assert client.send(message("2"), 5) == ack("2")
+        assert client.send(message("2"), 30) == ack("2")
         assert peer.connections == 2
 
 
@@ -660,8 +660,8 @@ def test_a_connection_reset_while_waiting_is_ambiguous(connect):
     with receiver(reset, obliging) as peer:
         client = connect(peer.port)
         with pytest.raises(Unanswered):
-            client.send(message("1"), 5)
-        assert client.send(message("1"), 5) == ack("1")
+            client.send(message("1"), 30)
+        assert client.send(message("1"), 30) == ack("1")
         assert peer.frames == [message("1")] * 2
 
 

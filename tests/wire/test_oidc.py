@@ -72,7 +72,7 @@ class Campus:
 
     def enter(self, who: str, query: str = "") -> tuple[requests.Session, requests.Response]:
         browser = requests.Session()
-        return browser, browser.get(self.callback(who, browser, query), allow_redirects=False, timeout=15)
+        return browser, browser.get(self.callback(who, browser, query), allow_redirects=False, timeout=30)
 
 
 @pytest.fixture(scope="module")
@@ -98,13 +98,13 @@ def audited(campus: Campus) -> str:
 
 
 def test_the_login_page_offers_the_provider(campus: Campus) -> None:
-    page = requests.get(f"{campus.hilum.http}/auth/login?next=/exceptions", timeout=10).text
+    page = requests.get(f"{campus.hilum.http}/auth/login?next=/exceptions", timeout=30).text
     assert f'href="/auth/oidc/{NAME}?next=%2Fexceptions"' in page
     assert "Sign in with Campus login" in page
 
 
 def test_the_browser_is_sent_with_state_nonce_and_a_hashed_verifier(campus: Campus) -> None:
-    answer = requests.get(campus.begin(requests.Session()), allow_redirects=False, timeout=10)
+    answer = requests.get(campus.begin(requests.Session()), allow_redirects=False, timeout=30)
     said = {name: values[0] for name, values in parse_qs(urlsplit(answer.headers["location"]).query).items()}
     assert (answer.status_code, said["response_type"], said["code_challenge_method"]) == (303, "code", "S256")
     assert len(said["state"]) >= 32 and len(said["nonce"]) >= 32 and len(said["code_challenge"]) == 43
@@ -115,7 +115,7 @@ def test_the_browser_is_sent_with_state_nonce_and_a_hashed_verifier(campus: Camp
 def test_someone_of_a_known_group_gets_an_account_of_its_role_and_a_session(campus: Campus) -> None:
     browser, answer = campus.enter("s-ada", "?next=/exceptions")
     assert (answer.status_code, answer.headers["location"]) == (303, "/exceptions")
-    page = browser.get(campus.hilum.http + HOME, timeout=10)
+    page = browser.get(campus.hilum.http + HOME, timeout=30)
     assert page.status_code == 200 and "Lovelace, Ada" in page.text
     assert accounts(campus)["ada"] == ["radiologist", "active", "R815^GENHOSP"]
     assert '"reason":"provider campus"' in audited(campus)
@@ -126,7 +126,7 @@ def test_someone_without_a_known_group_gets_nothing(campus: Campus) -> None:
     browser, answer = campus.enter("s-guest")
     assert answer.status_code == 403 and "None of your groups has a role here" in answer.text
     assert "guest" not in accounts(campus)
-    assert browser.get(campus.hilum.http + HOME, allow_redirects=False, timeout=10).status_code in (303, 401)
+    assert browser.get(campus.hilum.http + HOME, allow_redirects=False, timeout=30).status_code in (303, 401)
 
 
 def test_a_name_at_the_provider_does_not_take_over_an_account_here(campus: Campus) -> None:
@@ -140,7 +140,7 @@ def test_an_administrator_ties_an_account_to_a_subject(campus: Campus) -> None:
     campus.hilum.cli("user", "link", "clarke", "--provider", NAME, "--subject", "s-joan")
     browser, answer = campus.enter("s-joan")
     assert answer.status_code == 303
-    assert "Clarke, Joan" in browser.get(campus.hilum.http + HOME, timeout=10).text
+    assert "Clarke, Joan" in browser.get(campus.hilum.http + HOME, timeout=30).text
     assert "joan" not in accounts(campus)
     campus.hilum.cli("user", "link", "clarke", "--provider", NAME, "--subject", "s-joan", code=1)
 
@@ -158,8 +158,8 @@ def test_another_group_is_another_role_and_ends_the_sessions_of_the_old_one(camp
     try:
         new, _ = campus.enter("s-ada")
         assert accounts(campus)["ada"][0] == "technologist"
-        assert old.get(campus.hilum.http + HOME, allow_redirects=False, timeout=10).status_code == 401
-        assert new.get(campus.hilum.http + HOME, timeout=10).status_code == 200
+        assert old.get(campus.hilum.http + HOME, allow_redirects=False, timeout=30).status_code == 401
+        assert new.get(campus.hilum.http + HOME, timeout=30).status_code == 200
     finally:
         campus.provider.tell(people=PEOPLE)
 
@@ -200,10 +200,10 @@ def test_an_account_is_tied_by_its_name_only_where_the_settings_say_so(campus: C
 
 def test_an_answer_in_another_browser_is_worth_nothing(campus: Campus) -> None:
     stolen = campus.callback("s-ada")
-    assert requests.get(stolen, allow_redirects=False, timeout=10).status_code == 403
+    assert requests.get(stolen, allow_redirects=False, timeout=30).status_code == 403
     victim = requests.Session()
-    victim.get(campus.begin(victim), allow_redirects=False, timeout=10)
-    answer = victim.get(stolen, allow_redirects=False, timeout=10)
+    victim.get(campus.begin(victim), allow_redirects=False, timeout=30)
+    answer = victim.get(stolen, allow_redirects=False, timeout=30)
     assert answer.status_code == 403 and "was not begun here" in answer.text
     assert "hilum_session" not in victim.cookies
 
@@ -212,8 +212,8 @@ def test_an_answer_is_good_once(campus: Campus) -> None:
     browser = requests.Session()
     address = campus.callback("s-ada", browser)
     kept = browser.cookies.get_dict()["hilum_oidc"]
-    assert browser.get(address, allow_redirects=False, timeout=15).status_code == 303
-    again = requests.get(address, cookies={"hilum_oidc": kept}, allow_redirects=False, timeout=15)
+    assert browser.get(address, allow_redirects=False, timeout=30).status_code == 303
+    again = requests.get(address, cookies={"hilum_oidc": kept}, allow_redirects=False, timeout=30)
     assert again.status_code == 403 and "hilum_session" not in again.cookies
 
 
@@ -225,7 +225,7 @@ def test_a_changed_answer_is_refused(campus: Campus, name: str, value: str) -> N
     browser = requests.Session()
     parts = urlsplit(campus.callback("s-ada", browser))
     query = {key: values[0] for key, values in parse_qs(parts.query).items()} | {name: value}
-    answer = browser.get(parts._replace(query="").geturl(), params=query, allow_redirects=False, timeout=15)
+    answer = browser.get(parts._replace(query="").geturl(), params=query, allow_redirects=False, timeout=30)
     assert answer.status_code == 403
     assert "hilum_session" not in browser.cookies
 
@@ -247,24 +247,24 @@ def test_new_keys_of_the_provider_are_fetched_and_the_old_ones_forgotten(campus:
 
 def test_signing_out_leads_to_the_end_of_the_session_there(campus: Campus) -> None:
     browser, _ = campus.enter("s-ada")
-    page = browser.get(campus.hilum.http + "/auth/sessions", timeout=10).text
+    page = browser.get(campus.hilum.http + "/auth/sessions", timeout=30).text
     token = re.search(r'name="csrf_token" value="([^"]+)"', page)[1]
     answer = browser.post(
         campus.hilum.http + "/auth/logout", data={"csrf_token": token}, allow_redirects=False, timeout=10
     )
     assert answer.headers["location"] == f"/auth/login?ended={NAME}"
-    assert f"/auth/oidc/{NAME}/end" in browser.get(campus.hilum.http + answer.headers["location"], timeout=10).text
-    end = browser.get(f"{campus.hilum.http}/auth/oidc/{NAME}/end", allow_redirects=False, timeout=10)
+    assert f"/auth/oidc/{NAME}/end" in browser.get(campus.hilum.http + answer.headers["location"], timeout=30).text
+    end = browser.get(f"{campus.hilum.http}/auth/oidc/{NAME}/end", allow_redirects=False, timeout=30)
     target = urlsplit(end.headers["location"])
     assert f"{target.scheme}://{target.netloc}" == campus.provider.issuer
     assert parse_qs(target.query)["post_logout_redirect_uri"] == [campus.hilum.http + "/auth/login"]
-    assert browser.get(end.headers["location"], timeout=10).status_code == 200
-    assert browser.get(campus.hilum.http + HOME, allow_redirects=False, timeout=10).status_code == 401
+    assert browser.get(end.headers["location"], timeout=30).status_code == 200
+    assert browser.get(campus.hilum.http + HOME, allow_redirects=False, timeout=30).status_code == 401
 
 
 def test_an_unknown_provider_is_not_here(campus: Campus) -> None:
     for path in ("other", "other/callback", "other/end"):
-        assert requests.get(f"{campus.hilum.http}/auth/oidc/{path}", timeout=10).status_code == 404
+        assert requests.get(f"{campus.hilum.http}/auth/oidc/{path}", timeout=30).status_code == 404
 
 
 def test_a_way_back_leads_nowhere_else(campus: Campus) -> None:

@@ -211,7 +211,7 @@ def mail(server: MailServer, tmp_path: Path) -> tuple[SendOutcome, str]:
     encoded = encoders()["smtp"](CONTEXT, target, Settings(home=tmp_path))
     assert encoded is not None
     sent = senders(tmp_path)["smtp"].send(delivery(encoded.body), target)
-    server.join(5)
+    server.join(30)
     return sent.outcome, sent.reason
 
 

@@ -108,12 +108,12 @@ def on_a_loop(home: Path) -> Iterator[dict[str, int]]:
 
     thread = threading.Thread(target=loop.run_until_complete, args=(run(),), daemon=True)
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(30)
     try:
         yield ports
     finally:
         loop.call_soon_threadsafe(stop.set)
-        thread.join(10)
+        thread.join(30)
         store.close()
 
 
@@ -141,7 +141,7 @@ def hello(version: int, suites: list[int]) -> bytes:
 
 def answered(port: int, greeting: bytes) -> int | None:
     """The version of a ServerHello to this ClientHello; None where the door refuses."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(greeting)
         answer = b""
         with contextlib.suppress(ConnectionResetError):

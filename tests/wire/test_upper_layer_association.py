@@ -253,21 +253,21 @@ def test_a_drain_finishes_the_message_then_releases() -> None:
 
     def slow(context: object, request: object) -> object:
         entered.set()
-        leave.wait(5)
+        leave.wait(30)
         return accept_all(context, request)
 
     with serving(storage(slow)) as server, BarePeer(server) as peer:  # type: ignore[arg-type]
         peer.associate()
         peer.send(3, store_request(), b"data set")
-        assert entered.wait(5)
-        thread, result = drained(server, 5.0)
+        assert entered.wait(30)
+        thread, result = drained(server, 30.0)
         time.sleep(0.1)
         leave.set()
         assert peer.answer()[0].status == 0
         assert peer.hear() == AReleaseRQ()
         peer.say(AReleaseRP())
         assert peer.closed()
-        thread.join(5)
+        thread.join(30)
         assert result == [True]
         with pytest.raises(OSError):
             socket.create_connection(("127.0.0.1", server.port)).close()
@@ -276,17 +276,17 @@ def test_a_drain_finishes_the_message_then_releases() -> None:
 def test_a_release_collision_ends_in_order() -> None:
     with serving() as server, BarePeer(server) as peer:
         peer.associate()
-        thread, result = drained(server, 5.0)
+        thread, result = drained(server, 30.0)
         assert peer.hear() == AReleaseRQ()
         peer.say(AReleaseRQ())  # AR-8: as the acceptor it waits for the requestor's response first
         peer.socket.settimeout(0.3)
         with pytest.raises(TimeoutError):
             peer.hear()
-        peer.socket.settimeout(5)
+        peer.socket.settimeout(30)
         peer.say(AReleaseRP())  # AR-10, then AR-4
         assert peer.hear() == AReleaseRP()
         peer.socket.close()
-        thread.join(5)
+        thread.join(30)
         assert result == [True]
 
 
@@ -297,7 +297,7 @@ def test_a_peer_that_does_not_answer_the_release_is_aborted() -> None:
         assert peer.hear() == AReleaseRQ()
         assert peer.hear() == AAbort(0, 0)
         peer.socket.close()
-        thread.join(5)
+        thread.join(30)
         assert result == [True]
 
 
@@ -310,7 +310,7 @@ def test_p_data_while_a_release_is_pending_is_not_served() -> None:
         peer.send(3, store_request(), b"late")
         peer.say(AReleaseRP())
         assert peer.closed()
-        thread.join(5)
+        thread.join(30)
     assert stored == []
 
 
