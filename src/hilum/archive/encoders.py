@@ -29,6 +29,7 @@ JPEG_LS_LOSSLESS, JPEG_LS_NEAR = _JPEG_FAMILY + "80", _JPEG_FAMILY + "81"
 JPEG_2000_LOSSLESS, JPEG_2000 = _JPEG_FAMILY + "90", _JPEG_FAMILY + "91"
 HTJ2K_LOSSLESS, HTJ2K_RPCL = _JPEG_FAMILY + "201", _JPEG_FAMILY + "202"
 _SMALLEST_SIDE = 64  # of the lowest resolution of HTJ2K, which serves as a thumbnail
+_FEW = 256
 _SIZ_COMPONENTS = 42  # where SIZ says the precision of each component, ITU-T T.800 A.5.1
 
 
@@ -179,6 +180,29 @@ def _by_openjph(values: Pixels, layout: PixelLayout, quality: int) -> bytes:
     return bytes(codestream)
 
 
+def _by_charls(values: Pixels, layout: PixelLayout, quality: int) -> bytes:
+    """JPEG-LS; of images of few pixels pyjpegls guesses the length too short, where whole bytes go another way."""
+    if values.size < _FEW and layout.bits_stored == values.dtype.itemsize * 8:
+        codestream: bytes = imagecodecs.jpegls_encode(_cells(values))
+        return codestream
+    return _by_pydicom(JPEG_LS_LOSSLESS)(values, layout, quality)
+
+
+def _by_openjpeg(values: Pixels, layout: PixelLayout, quality: int) -> bytes:
+    """JPEG 2000; pydicom's way always has six resolutions, for which small images are too small."""
+    if min(layout.rows, layout.columns) >= _SMALLEST_SIDE:
+        return _by_pydicom(JPEG_2000_LOSSLESS)(values, layout, quality)
+    codestream: bytes = imagecodecs.jpeg2k_encode(
+        values,
+        codecformat="J2K",
+        reversible=True,
+        bitspersample=layout.bits_stored,
+        resolutions=1,
+        mct=layout.photometric_interpretation == "RGB",
+    )
+    return codestream
+
+
 def _near(quality: int) -> int:
     """The largest difference of a value that near-lossless JPEG-LS may make."""
     return max(1, (100 - quality) // 4)
@@ -199,8 +223,8 @@ ENCODINGS: dict[str, Encoding] = {
     encoding.uid: encoding
     for encoding in (
         Encoding(RLE_LOSSLESS, _by_pydicom(RLE_LOSSLESS)),
-        Encoding(JPEG_LS_LOSSLESS, _by_pydicom(JPEG_LS_LOSSLESS)),
-        Encoding(JPEG_2000_LOSSLESS, _by_pydicom(JPEG_2000_LOSSLESS), "YBR_RCT"),
+        Encoding(JPEG_LS_LOSSLESS, _by_charls),
+        Encoding(JPEG_2000_LOSSLESS, _by_openjpeg, "YBR_RCT"),
         Encoding(HTJ2K_LOSSLESS, _by_openjph, "YBR_RCT"),
         Encoding(HTJ2K_RPCL, _by_openjph, "YBR_RCT"),
         Encoding(JPEG_BASELINE, _by_libjpeg, "YBR_FULL_422", "ISO_10918_1"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from base64 import b64decode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -39,6 +39,8 @@ KEPT_INFLATED = 8 << 20
 MAX_HEADER = 256 << 20
 MAX_FRAMES = 1_000_000
 MAX_FRAME_BYTES = 1 << 30
+MAX_TRAILER = 16 << 20
+_PIECE = 1 << 20  # a multiple of every width that words have
 _ITEM, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE0DD
 _NATIVE = frozenset({IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, DEFLATED_LITTLE})
 
@@ -95,10 +97,38 @@ class Instance:
     frame_syntax: str
     table: FrameTable
     reader: Reader
+    pixels: PixelData
+    total: int
 
     def frame(self, number: int) -> bytes:
         """Frame `number`, counted from 1, in `frame_syntax`."""
         return self.table.read(self.reader, number)
+
+    def native(self) -> Iterator[bytes]:
+        """The value of native pixel data, little endian, in pieces."""
+        for start in range(0, self.pixels.length, _PIECE):
+            piece = self.reader(self.pixels.offset + start, min(_PIECE, self.pixels.length - start))
+            yield turned(piece, self.table.swap) if self.table.swap > 1 else piece
+
+    def trailer(self) -> bytes:
+        """The elements behind the pixel data, in `header_syntax`. Raises TooLarge."""
+        end = self.pixels.offset + self.pixels.length
+        if self.pixels.encapsulated:
+            end = self._end_of_fragments()
+        if self.total - end > MAX_TRAILER:
+            raise TooLarge("The elements behind the pixel data are larger than can be served.")
+        return self.reader(end, self.total - end) if end < self.total else b""
+
+    def _end_of_fragments(self) -> int:
+        """Where the sequence of the last frame's fragments is closed (PS3.5 A.4)."""
+        position = self.table.spans[-1][0]
+        item = struct.Struct((">" if is_big_endian(self.header_syntax) else "<") + "HHI")
+        while position + 8 <= self.total:
+            group, element, length = item.unpack(self.reader(position, 8))
+            if group << 16 | element != _ITEM:
+                return position + 8 if group << 16 | element == _SEQUENCE_END else position
+            position += 8 + length
+        return self.total
 
 
 def instance_opener(store: BlobStore, cached: int = 64) -> Callable[[Location], Instance]:
@@ -136,7 +166,9 @@ def instance_of(reader: Reader, total: int, transfer_syntax_uid: str, head: byte
     table = frame_table(pixels, walk.attributes, reader, transfer_syntax_uid)
     native = transfer_syntax_uid in _NATIVE
     frame_syntax = EXPLICIT_LITTLE if native else transfer_syntax_uid
-    return Instance(walk.attributes, bytes(data[: pixels.offset]), transfer_syntax_uid, frame_syntax, table, reader)
+    return Instance(
+        walk.attributes, bytes(data[: pixels.offset]), transfer_syntax_uid, frame_syntax, table, reader, pixels, total
+    )
 
 
 def _reader_of(data: bytes) -> Reader:

@@ -18,6 +18,7 @@ from PIL import Image
 from pydicom.dataset import Dataset
 
 from hilum.archive.codecs import as_rgb, decode_cells, decode_codestream, layout_of
+from hilum.archive.encoders import ENCODINGS, encoded_frame
 from hilum.archive.frames import Instance
 from hilum.archive.lookup import LookupTable, palette_of
 from hilum.archive.native import PixelLayout, values_of
@@ -83,8 +84,11 @@ def thumbnail_job(instance: Instance, size: tuple[int, int] = (256, 256)) -> Ren
 def render(job: RenderJob) -> bytes:
     """Decode and render in this process; see RenderPool for the safe way with what strangers sent.
 
-    Format "raw" only decodes: little endian cells, colour as RGB by pixel.
+    Format "raw" only decodes: little endian cells, colour by pixel, that of codestreams as RGB. A transfer syntax of
+    `encoders.ENCODINGS` as format encodes the frame in it.
     """
+    if job.format in ENCODINGS:
+        return encoded_frame(job.frame, job.frame_syntax, job.layout, job.format, job.quality)
     cells = decode_cells(job.frame, job.frame_syntax, job.layout)
     if job.format == "raw":
         pixels = decode_codestream(job.frame, job.frame_syntax, job.layout) if cells is None else cells
