@@ -7,8 +7,10 @@ from pathlib import Path
 import alembic.autogenerate
 import pytest
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
-from hilum.storage.database import migrate, open_engine, schema_is_current
+import hilum.storage
+from hilum.storage.database import migrate, newest_revision, open_engine, schema_is_current
 from hilum.storage.tables import metadata
 
 
@@ -24,6 +26,11 @@ def test_the_schema_equals_its_migrations(backend: str, tmp_path: Path, request:
         differences = alembic.autogenerate.compare_metadata(context, metadata)
     engine.dispose()
     assert differences == []
+
+
+def test_the_newest_revision_is_read_as_alembic_reads_it() -> None:
+    scripts = ScriptDirectory(str(Path(hilum.storage.__file__).parent / "migrations"))
+    assert newest_revision() == scripts.get_current_head()
 
 
 def test_a_database_before_its_migrations_is_not_current(tmp_path: Path) -> None:
