@@ -137,7 +137,7 @@ def test_metadata_carries_the_truth_and_its_etag_follows_it(archive: Archive) ->
     answer = archive.fetch(path, headers={**JSON, "If-None-Match": etag})
     assert answer.json()[0]["00100020"]["Value"] == ["200"] and answer.headers["etag"] != etag
     ((_, content),) = parts_of(archive.fetch(path_of(image)))
-    assert pydicom.dcmread(io.BytesIO(content)).PatientID == "100", "the bytes stay as received"
+    assert pydicom.dcmread(io.BytesIO(content)).PatientID == "200", "the bytes say the same"
 
 
 def test_frames_come_as_stored_and_say_their_transfer_syntax(archive: Archive) -> None:

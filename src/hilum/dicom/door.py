@@ -13,6 +13,7 @@ from hilum.archive.render_pool import RenderPool
 from hilum.core.actor import Door
 from hilum.dicom.acceptance import Acceptance
 from hilum.dicom.callers import caller_of
+from hilum.dicom.coercing import Coercing
 from hilum.dicom.commitment_report import Commitments
 from hilum.dicom.counted import counted
 from hilum.dicom.dimse.commitment import StorageCommitment
@@ -62,7 +63,7 @@ class DicomDoor:
         settings = configuration.current.dicom
         reads = reads or ReadLog(store)
         self._pool = RenderPool()
-        outgoing = Outgoing(ingest.blobs, self._pool)
+        outgoing = Outgoing(Coercing(store, ingest.blobs, configuration), self._pool)
         commitments = Commitments(store, configuration, ingest.blobs)
         self._jobs = Runner(store, [commitments.job()])
         services = (

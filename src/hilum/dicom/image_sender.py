@@ -17,6 +17,7 @@ from hilum.delivery.conditions import ConditionFailed, RouteError
 from hilum.delivery.images import ImageJob
 from hilum.delivery.ports import SendOutcome, Sent
 from hilum.dicom.called import called_destination, titles_of
+from hilum.dicom.coercing import Coercing
 from hilum.dicom.commitment_request import CommitmentRequests
 from hilum.dicom.dimse.move import batches
 from hilum.dicom.dimse.retrieve import STORE_WARNINGS, Origin, Outgoing, store_one
@@ -43,7 +44,7 @@ class ImageSender:
         """Takes the index, the live configuration and the archive."""
         self._configuration = configuration
         self._pool = RenderPool()
-        self._outgoing = Outgoing(blobs, self._pool)
+        self._outgoing = Outgoing(Coercing(store, blobs, configuration), self._pool)
         self._forwarding = Forwarding(store)
         self._commitments = CommitmentRequests(store)
 

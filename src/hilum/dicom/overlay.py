@@ -1,11 +1,13 @@
-"""What is known to be true, laid over what the images say, on the way out: QIDO-RS, metadata and C-FIND alike.
+"""What is known to be true, laid over what the images say, on the way out: in answers to queries, metadata and bytes.
 
-The bytes stay as received. Unknown is not laid over known: a patient registered without a birth date keeps that of the
-images.
+The bytes in the archive stay as received. Unknown is not laid over known: a patient registered without a birth date
+keeps that of the images. Nor is an instance written anew only because it leaves out what is known (an issuer, a birth
+date, a sex) or writes a name in capitals: then it goes out as it came.
 """
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Any
 
 from hilum.core.patient import Demographics
@@ -21,7 +23,13 @@ ISSUER_OF_PATIENT_ID = "00100021"
 ISSUER_QUALIFIERS = "00100024"
 PATIENT_BIRTH_DATE = "00100030"
 PATIENT_SEX = "00100040"
+STUDY_INSTANCE_UID = "0020000D"
+SERIES_INSTANCE_UID = "0020000E"
 REQUEST_ATTRIBUTES = "00400275"
+ORIGINAL_ATTRIBUTES = "04000561"
+# PS3.3 C.7.1.1: what else a sender may have said is no value of the attribute.
+SEXES = frozenset({"M", "F", "O"})
+_UNSAID = frozenset({ISSUER_OF_PATIENT_ID, PATIENT_BIRTH_DATE, PATIENT_SEX})
 
 
 def overlaid(attributes: Attributes, truth: Truth) -> Attributes:
@@ -36,9 +44,63 @@ def overlaid(attributes: Attributes, truth: Truth) -> Attributes:
         laid |= _demographics(attributes, truth.demographics)
     if truth.accession_number is not None:
         laid[ACCESSION_NUMBER] = _element("SH", truth.accession_number)
-        if not truth.accession_number and REQUEST_ATTRIBUTES in laid:
-            laid[REQUEST_ATTRIBUTES] = _without_accession(laid[REQUEST_ATTRIBUTES])
+        named = _requested(attributes)
+        if truth.accession_number not in named and (named or truth.reassigned):
+            laid.pop(REQUEST_ATTRIBUTES, None)  # it speaks of an order that this is not
     return dict(sorted(laid.items()))
+
+
+def overlaid_instance(
+    attributes: Attributes, truth: Truth, study_instance_uid: str, series_instance_uid: str
+) -> Attributes:
+    """Return all attributes of an instance with the truth laid over them, and the study and series it is in now."""
+    laid = overlaid(attributes, truth)
+    laid[STUDY_INSTANCE_UID] = _element("UI", study_instance_uid)
+    laid[SERIES_INSTANCE_UID] = _element("UI", series_instance_uid)
+    return laid
+
+
+def changes(attributes: Attributes, laid: Attributes) -> dict[str, tuple[str, str] | None]:
+    """Return the attributes to be written anew, by key: VR and text, None for one that is to go.
+
+    Nothing is returned where the instance contradicts nothing of what is laid over it.
+    """
+    keys = sorted(attributes.keys() | laid.keys())
+    differing = [key for key in keys if _values(attributes, key) != _values(laid, key)]
+    if not any(_contradicts(key, attributes, laid) for key in differing):
+        return {}
+    return {key: (str(laid[key]["vr"]), _text(laid[key])) if key in laid else None for key in differing}
+
+
+def _contradicts(key: str, attributes: Attributes, laid: Attributes) -> bool:
+    said = _values(attributes, key)
+    if key in _UNSAID and not said:
+        return False
+    if key == PATIENT_NAME and said:
+        return _spelled(_text(attributes[key])) != _spelled(_text(laid[key]))
+    if key == ACCESSION_NUMBER and not said:
+        return _text(laid[key]) not in _requested(attributes)
+    return key != ISSUER_QUALIFIERS
+
+
+def _values(attributes: Attributes, key: str) -> list[Any]:
+    values = attributes.get(key, {}).get("Value", [])
+    return [value for value in values if value not in (None, "")]
+
+
+def _text(entry: dict[str, Any]) -> str:
+    """The value as it stands in an element."""
+    value = next(iter(entry.get("Value", [])), "") or ""
+    if isinstance(value, dict):
+        groups = [str(value.get(group, "")) for group in ("Alphabetic", "Ideographic", "Phonetic")]
+        return "=".join(groups).rstrip("=")
+    return str(value)
+
+
+def _spelled(name: str) -> str:
+    """A name without regard to capitals, spaces at the ends of its parts, and parts that are empty at the end."""
+    groups = unicodedata.normalize("NFC", name).casefold().split("=")
+    return "=".join("^".join(part.strip() for part in group.split("^")).rstrip("^") for group in groups)
 
 
 def _demographics(received: Attributes, known: Demographics) -> Attributes:
@@ -47,7 +109,7 @@ def _demographics(received: Attributes, known: Demographics) -> Attributes:
         laid[PATIENT_NAME] = {"vr": "PN", "Value": [_name(received, known.name.dicom)]}
     if known.birth_date is not None:
         laid[PATIENT_BIRTH_DATE] = _element("DA", known.birth_date.strftime("%Y%m%d"))
-    if known.sex:
+    if known.sex in SEXES:
         laid[PATIENT_SEX] = _element("CS", known.sex)
     return laid
 
@@ -61,13 +123,12 @@ def _name(received: Attributes, alphabetic: str) -> dict[str, str]:
     return {"Alphabetic": alphabetic}
 
 
-def _without_accession(requests: dict[str, Any]) -> dict[str, Any]:
-    """Request attributes that name no order: the one they named is another patient's."""
-    items = [
-        {key: entry for key, entry in item.items() if key != ACCESSION_NUMBER} if isinstance(item, dict) else item
-        for item in requests.get("Value", [])
-    ]
-    return {**requests, "Value": items}
+def _requested(attributes: Attributes) -> set[str]:
+    """The accession numbers that the Request Attributes Sequence names."""
+    items = attributes.get(REQUEST_ATTRIBUTES, {}).get("Value", [])
+    return {_text(item[ACCESSION_NUMBER]) for item in items if isinstance(item, dict) and ACCESSION_NUMBER in item} - {
+        ""
+    }
 
 
 def _element(vr: str, value: str) -> dict[str, Any]:

@@ -45,25 +45,39 @@ def decoded_frame(instance: Instance, number: int, render: Render) -> bytes:
     return render(raw_job(instance, number))
 
 
-def part10_rewritten(blobs: BlobStore, row: StoredInstance, opened: Opener, render: Render) -> bytes:
-    """The Part 10 file in Explicit VR Little Endian. Raises Unsupported or TooLarge where that can't be made here."""
-    return _rewritten(blobs, row, opened, render, file=True, implicit=False)
+def part10_rewritten(
+    blobs: BlobStore, row: StoredInstance, opened: Opener, render: Render, content: bytes | None = None
+) -> bytes:
+    """The Part 10 file in Explicit VR Little Endian. Raises Unsupported or TooLarge where that can't be made here.
+
+    `content` is the file in its own syntax where its header is not to be as stored.
+    """
+    return _rewritten(blobs, row, opened, render, content, file=True, implicit=False)
 
 
-def dataset_rewritten(blobs: BlobStore, row: StoredInstance, opened: Opener, render: Render, syntax: str) -> bytes:
+def dataset_rewritten(
+    blobs: BlobStore, row: StoredInstance, opened: Opener, render: Render, syntax: str, content: bytes | None = None
+) -> bytes:
     """The data set alone in Explicit or Implicit VR Little Endian. Raises as `part10_rewritten`."""
-    return _rewritten(blobs, row, opened, render, file=False, implicit=syntax == IMPLICIT_LITTLE)
+    return _rewritten(blobs, row, opened, render, content, file=False, implicit=syntax == IMPLICIT_LITTLE)
 
 
 def _rewritten(
-    blobs: BlobStore, row: StoredInstance, opened: Opener, render: Render, *, file: bool, implicit: bool
+    blobs: BlobStore,
+    row: StoredInstance,
+    opened: Opener,
+    render: Render,
+    content: bytes | None,
+    *,
+    file: bool,
+    implicit: bool,
 ) -> bytes:
     if row.object_length > LARGEST:
         raise TooLarge("The instance is too large to be rewritten.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            whole = _uncompressed(blobs, row, opened, render)
+            whole = _uncompressed(read_instance(blobs, row) if content is None else content, row, opened, render)
             written: Dataset = whole if file else Dataset(whole)
             buffer = io.BytesIO()
             pydicom.dcmwrite(buffer, written, implicit_vr=implicit, little_endian=True, enforce_file_format=file)
@@ -73,8 +87,8 @@ def _rewritten(
         raise Unsupported("The instance can't be rewritten.") from error
 
 
-def _uncompressed(blobs: BlobStore, row: StoredInstance, opened: Opener, render: Render) -> FileDataset:
-    dataset = pydicom.dcmread(io.BytesIO(read_instance(blobs, row)))
+def _uncompressed(content: bytes, row: StoredInstance, opened: Opener, render: Render) -> FileDataset:
+    dataset = pydicom.dcmread(io.BytesIO(content))
     if row.transfer_syntax_uid not in _DATASETS_ALONE:
         if row.transfer_syntax_uid == EXPLICIT_BIG:
             _swap_words(dataset)

@@ -29,6 +29,7 @@ ACTIVITY = DicomCode("110100", "Application Activity")
 AUDIT_LOG_USED = DicomCode("110101", "Audit Log Used")
 INSTANCES_ACCESSED = DicomCode("110103", "DICOM Instances Accessed")
 INSTANCES_TRANSFERRED = DicomCode("110104", "DICOM Instances Transferred")
+STUDY_DELETED = DicomCode("110105", "DICOM Study Deleted")
 EXPORT = DicomCode("110106", "Export")
 NETWORK_ENTRY = DicomCode("110108", "Network Entry")
 ORDER_RECORD = DicomCode("110109", "Order Record")
@@ -86,6 +87,11 @@ MEANINGS: dict[str, Meaning] = {
     A.PERFORM_EXAM: Meaning(PROCEDURE_RECORD, "U", "update", "recorded an examination"),
     A.STORE_IMAGES: Meaning(INSTANCES_TRANSFERRED, "C", "create", "stored images"),
     A.READ_IMAGES: _read(INSTANCES_ACCESSED, "opened images"),
+    A.REJECT_IMAGES: Meaning(INSTANCES_ACCESSED, "U", "update", "rejected images"),
+    A.MANAGE_REJECTED: Meaning(INSTANCES_ACCESSED, "U", "update", "decided on rejected images"),
+    A.HOLD_IMAGES: Meaning(INSTANCES_ACCESSED, "U", "update", "held images against deletion"),
+    A.DELETE_IMAGES: Meaning(STUDY_DELETED, "D", "delete", "deleted images"),
+    A.EXPORT_ORIGINAL: _read(INSTANCES_TRANSFERRED, "had images as they were received"),
     "send-images": _read(INSTANCES_TRANSFERRED, "had images sent to another system"),
     A.READ_REPORT: _read(PROCEDURE_RECORD, "opened a report"),
     A.DRAFT_REPORT: Meaning(PROCEDURE_RECORD, "U", "update", "worked on a report"),

@@ -29,6 +29,7 @@ class Action(StrEnum):
     PERFORM_EXAM = "perform-exam"
     STORE_IMAGES = "store-images"
     READ_IMAGES = "read-images"
+    EXPORT_ORIGINAL = "export-original"
     REJECT_IMAGES = "reject-images"
     MANAGE_REJECTED = "manage-rejected"
     DELETE_IMAGES = "delete-images"
@@ -68,6 +69,7 @@ GRANTS: dict[Role, frozenset[Action]] = {
             A.MERGE_PATIENTS,
             A.READ_WORKLIST,
             A.STORE_IMAGES,
+            A.EXPORT_ORIGINAL,
             A.READ_MESSAGES,
             A.READ_QUEUE,
             A.OPERATE_QUEUE,

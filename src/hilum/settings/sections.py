@@ -271,6 +271,10 @@ class ArchiveSettings(Section):
         default=SecretStr(""), description="Secret key; better from a file or the environment."
     )
     secret_key_file: str = Field(default="", description="File that holds the secret key.")
+    coerce_on_retrieve: bool = Field(
+        default=True,
+        description="Instances go out with what is known of patient, order and study where they say something else.",
+    )
     segment_bytes: int = Field(default=256 * MIB, ge=MIB, description="Size at which a landing segment is closed.")
     verify_mb_per_second: float = Field(
         default=5, ge=0, le=10_000, description="MB a second of stored images compared with their digests; 0: none."

@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from hilum.storage import tables
-from hilum.storage.retrieval import StoredInstance
+from hilum.storage.retrieval import PLACE, StoredInstance
 from hilum.storage.shown import (
     TRUTH_COLUMNS,
     WITH_TRUTH,
@@ -30,18 +30,6 @@ from hilum.storage.unit_of_work import UnitOfWork
 
 _sent, _asked = tables.image_sent, tables.commitment_asked
 _AT_ONCE = 500
-_PLACE = (
-    instance.c.id,
-    series.c.series_instance_uid,
-    instance.c.sop_instance_uid,
-    instance.c.sop_class_uid,
-    instance.c.transfer_syntax_uid,
-    instance.c.digest,
-    instance.c.object_key,
-    instance.c.object_offset,
-    instance.c.object_length,
-    instance.c.dataset_offset,
-)
 _SERIES = (series.c.modality, series.c.number, series.c.description, series.c.body_part, series.c.station_name)
 _INSTANCE = (instance.c.number, instance.c.rows, instance.c.columns, instance.c.frames, instance.c.peer)
 
@@ -83,13 +71,13 @@ def images_of(connection: sa.Connection, study_id: str, destination: str, *, sen
     """Return the images of a study that a destination has taken already, or those that it has not, in their order."""
     taken = sa.exists().where(_sent.c.destination == destination, _sent.c.instance_id == instance.c.id)
     query = (
-        sa.select(*_PLACE, *_SERIES, *_INSTANCE)
+        sa.select(*PLACE, *_SERIES, *_INSTANCE)
         .join(series, series.c.id == instance.c.series_id)
         .where(instance.c.study_id == study_id, series_is_shown(), instance_is_shown())
         .where(taken if sent else sa.not_(taken))
         .order_by(series.c.number, series.c.id, instance.c.number, instance.c.id)
     )
-    size = len(_PLACE)
+    size = len(PLACE)
     return [Candidate(StoredInstance(*row[:size]), *row[size:]) for row in connection.execute(query)]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -36,13 +37,21 @@ class Truth:
 
     `identifier` and `demographics` are the surviving patient's; None where the patient is not registered.
     `accession_number` is the order's for a verified study and empty in conflict; None leaves what the images say.
-    `revision` is different when any of them is.
+    `revision` is different when any of them is. `changed_at` (UTC) is when they last may have changed, and
+    `reassigned` tells that a person moved the images to where they are now.
     """
 
     demographics: Demographics | None
     identifier: PatientIdentifier | None
     accession_number: str | None
     revision: tuple[Any, ...]
+    changed_at: datetime | None = None
+    reassigned: bool = False
+
+    @property
+    def says_nothing(self) -> bool:
+        """Whether the images are taken at their word in everything."""
+        return self.identifier is None and self.demographics is None and self.accession_number is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +73,9 @@ TRUTH_COLUMNS: tuple[sa.ColumnElement[Any], ...] = (
     study.c.match_state,
     study.c.order_id,
     study.c.accession_number,
+    study.c.reassigned_at,
+    patient.c.updated_at.label("patient_updated_at"),
+    survivor.c.updated_at.label("survivor_updated_at"),
     survivor.c.id.label("survivor_id"),
     survivor.c.family,
     survivor.c.given,
@@ -160,8 +172,12 @@ def _truth(row: sa.Row[Any], identifiers: Sequence[PatientIdentifier]) -> Truth:
         )
     accession_number: str | None = None
     if row.match_state == MatchState.VERIFIED.value:
-        accession_number = row.order_accession_number
+        # A person may have proven whose study it is although no order is behind it: then it answers none.
+        accession_number = row.order_accession_number or ""
     elif row.match_state == MatchState.CONFLICT.value:
         accession_number = ""
-    revision = (row.survivor_id, row.survivor_revision, row.match_state, accession_number, identifier)
-    return Truth(demographics, identifier, accession_number, revision)
+    moments = [each for each in (row.patient_updated_at, row.survivor_updated_at, row.reassigned_at) if each]
+    changed_at = max(moments, default=None)
+    revision = (row.survivor_id, row.survivor_revision, row.match_state, accession_number, identifier, changed_at)
+    reassigned = row.reassigned_at is not None
+    return Truth(demographics, identifier, accession_number, revision, changed_at, reassigned)

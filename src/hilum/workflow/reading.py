@@ -68,6 +68,18 @@ def open_images(uow: UnitOfWork, command: OpenImages, actor: Actor) -> None:
         )
 
 
+def export_original(uow: UnitOfWork, command: OpenImages, actor: Actor) -> None:
+    """Let someone have images byte for byte as they were received, whatever is known of them by now; always audited."""
+    permit(
+        uow,
+        actor,
+        Action.EXPORT_ORIGINAL,
+        patient_id=command.patient_id,
+        order_id=command.order_id,
+        study_id=command.study_id,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class MoveImages:
     """Someone has the images of a study sent to another application entity."""

@@ -1,8 +1,9 @@
 """What C-MOVE and C-GET share: what an Identifier asks for, sub-operations and their counts (PS3.4 C.4.2, C.4.3).
 
 What is withheld, kept beside another instance or out of the caller's scope is not selected, as if it were not there;
-the attempt is audited. An instance goes out with the bytes it came with where the peer takes its transfer syntax, else
-uncompressed; where neither is possible it counts as failed and its UID is listed.
+the attempt is audited. An instance goes out with the bytes it came with where the peer takes its transfer syntax and
+they contradict nothing that is known (`dicom.coercing`), else its header is rewritten or all of it uncompressed; where
+neither is possible it counts as failed and its UID is listed.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
-from hilum.archive.blobs import BlobStore
 from hilum.archive.frames import instance_opener
 from hilum.archive.part10 import EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from hilum.archive.render_pool import RenderPool
 from hilum.archive.retrieve import location_of_row, open_dataset
 from hilum.core.errors import HilumError, Unsupported
+from hilum.dicom.coercing import Coercing
 from hilum.dicom.dimse.dispatch import OperationCancelled, Response
 from hilum.dicom.dimse.messages import CommandField, CommandSet
 from hilum.dicom.dimse.status import CANCEL, PENDING, SUCCESS, UNABLE_TO_PERFORM_SUB_OPERATIONS
@@ -100,10 +101,11 @@ class Counts:
 class Outgoing:
     """Gets instances ready for a peer: the bytes as received, or rewritten for those who can't read them."""
 
-    def __init__(self, blobs: BlobStore, pool: RenderPool) -> None:
-        self._blobs = blobs
+    def __init__(self, coercing: Coercing, pool: RenderPool) -> None:
+        self._coercing = coercing
+        self._blobs = coercing.blobs
         self._pool = pool
-        self._opened = instance_opener(blobs, cached=2)
+        self._opened = instance_opener(self._blobs, cached=2)
         # An instance is held in memory several times while it is rewritten, so one at a time.
         self._rewriting = threading.Semaphore(1)
 
@@ -111,15 +113,21 @@ class Outgoing:
     def ready(self, row: StoredInstance, contexts: Contexts) -> Iterator[tuple[int, bytes | memoryview]]:
         """Give the context to send an instance on and its data set. Raises what says why it can't be sent."""
         as_stored = contexts.get((row.sop_class_uid, row.transfer_syntax_uid))
+        coercion = self._coercing.of(row)
+        made = None if coercion is None else self._coercing.made(row, coercion)
         if as_stored is not None:
-            with open_dataset(self._blobs, location_of_row(row)) as view:
+            bytes_of = (
+                open_dataset(self._blobs, location_of_row(row)) if made is None else self._coercing.data_set(row, made)
+            )
+            with bytes_of as view:
                 yield as_stored, view
             return
         for syntax in UNCOMPRESSED:
             number = contexts.get((row.sop_class_uid, syntax))
             if number is not None:
                 with self._rewriting:
-                    content = dataset_rewritten(self._blobs, row, self._opened, self._pool.render, syntax)
+                    file = None if made is None else b"".join(self._coercing.file(row, made))
+                    content = dataset_rewritten(self._blobs, row, self._opened, self._pool.render, syntax, file)
                 yield number, content
                 return
         raise Unsupported("The peer accepts no transfer syntax for this instance.")

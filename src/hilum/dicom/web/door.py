@@ -23,6 +23,7 @@ from hilum.archive.render_pool import WORKERS, RenderPool
 from hilum.core.actor import Actor
 from hilum.core.errors import HilumError, NotFound
 from hilum.core.scope import EVERYTHING
+from hilum.dicom.coercing import Coercing
 from hilum.dicom.web.origin import public_root
 from hilum.dicom.web.problems import problem
 from hilum.security.audit import Read, ReadLog
@@ -31,7 +32,7 @@ from hilum.settings import Configuration
 from hilum.storage.retrieval import StoredInstance, find_instances, find_study
 from hilum.storage.shown import ShownStudy
 from hilum.storage.store import Store
-from hilum.workflow.reading import OpenImages, open_images
+from hilum.workflow.reading import OpenImages, export_original, open_images
 from hilum.workflow.source import Source
 
 ROOT = "/dicom-web"
@@ -56,10 +57,12 @@ class Door:
     # Rendering waits for its processes in threads of its own, so that lists and metadata never wait behind it.
     threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2 * WORKERS, "render"))
     opened: Callable[[Location], Instance] = field(init=False)
+    coercing: Coercing = field(init=False)
 
     def __post_init__(self) -> None:
         # Few: the header of an enhanced multi-frame image alone can be many megabytes.
         self.opened = instance_opener(self.blobs, cached=8)
+        self.coercing = Coercing(self.store, self.blobs, self.configuration)
 
     def open_study(self, request: Request, standard: str = "DICOMweb WADO-RS") -> ShownStudy:
         """The study of the path, permitted and audited. Raises NotFound (also out of scope), Forbidden."""
@@ -81,6 +84,15 @@ class Door:
         read = Read(Action.READ_IMAGES, study.patient_id, study.order_id, study.id)
         command = OpenImages(study.id, study.order_id, study.patient_id, Source(standard, actor.name))
         self.read_log.record(actor, read, open_images, command)
+
+    def export_original(self, request: Request, study: ShownStudy) -> bool:
+        """Whether the bytes as received are asked for (`original=true`). Raises Forbidden for who may not have them."""
+        if request.query_params.get("original", "").lower() != "true":
+            return False
+        actor = actor_of(request)
+        source = Source("DICOMweb WADO-RS", actor.name)
+        self.store.run(export_original, OpenImages(study.id, study.order_id, study.patient_id, source), actor)
+        return True
 
     def permit(self, actor: Actor, action: Action) -> None:
         """Raise Forbidden, audited, where the actor may not do this at all."""

@@ -9,10 +9,15 @@ from hilum.dicom.web.problems import NotAcceptable
 from hilum.storage.retrieval import StoredInstance
 
 
-def explicit_little_endian(blobs: BlobStore, row: StoredInstance, opened: Opener, render: Render) -> bytes:
-    """The Part 10 file in Explicit VR Little Endian. Raises NotAcceptable where that can't be made here."""
+def explicit_little_endian(
+    blobs: BlobStore, row: StoredInstance, opened: Opener, render: Render, content: bytes | None = None
+) -> bytes:
+    """The Part 10 file in Explicit VR Little Endian. Raises NotAcceptable where that can't be made here.
+
+    `content` is the file in its own syntax where its header is not to be as stored.
+    """
     try:
-        return part10_rewritten(blobs, row, opened, render)
+        return part10_rewritten(blobs, row, opened, render, content)
     except (Unsupported, TooLarge) as error:
         message = f"{error.message.removesuffix('.')}; ask for it as stored."
         raise NotAcceptable(message, field="Accept") from error

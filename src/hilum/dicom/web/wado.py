@@ -1,17 +1,23 @@
-"""WADO-RS: instances and metadata (PS3.18 10.4), the bytes as received and the truth laid over the metadata."""
+"""WADO-RS: instances and metadata (PS3.18 10.4), with the truth laid over both.
+
+Instances come back byte for byte as received where they contradict nothing that is known; `original=true` asks for the
+bytes as received in any case, which only some may (`export-original`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from hilum.archive.coercion import Coercion
 from hilum.archive.part10 import EXPLICIT_LITTLE
-from hilum.dicom.overlay import overlaid
-from hilum.dicom.web.door import REVALIDATED, STEADY, Door, cached, etag_of, not_modified, unchanged
+from hilum.dicom.overlay import overlaid_instance
+from hilum.dicom.web.door import REVALIDATED, Door, cached, etag_of, not_modified, unchanged
 from hilum.dicom.web.multipart import coalesced
 from hilum.dicom.web.negotiation import MediaRange, accepted, json_type, takes_gzip
 from hilum.dicom.web.problems import NotAcceptable
@@ -25,6 +31,27 @@ HEADERS_AT_ONCE = 100
 _RELATIVE = b'"BulkDataURI":"bulkdata/'
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """An instance, the transfer syntax to send it in, and what is to change in it."""
+
+    row: StoredInstance
+    syntax: str
+    coercion: Coercion | None
+
+    @property
+    def content_type(self) -> str:
+        return f"{DICOM}; transfer-syntax={self.syntax}"
+
+    @property
+    def is_in_its_syntax(self) -> bool:
+        return self.syntax == self.row.transfer_syntax_uid
+
+    @property
+    def is_as_stored(self) -> bool:
+        return self.is_in_its_syntax and self.coercion is None
+
+
 class Wado:
     """The retrieve resources of instances and metadata, at each of the three levels."""
 
@@ -36,39 +63,53 @@ class Wado:
         study = self._door.open_study(request)
         rows = self._door.instances(request, study)
         wishes = [wish for wish in accepted(request) if wish.covers(DICOM)]
-        chosen = [(row, _syntax_for(row, wishes)) for row in rows]
-        etag = etag_of(DICOM, [(row.digest, syntax) for row, syntax in chosen])
+        original = self._door.export_original(request, study)
+        coercions = {} if original else self._door.coercing.of_each(study, rows)
+        chosen = [_Wanted(row, _syntax_for(row, wishes), coercions.get(row.id)) for row in rows]
+        # What is known of a patient changes the bytes of those that contradict it, so they are asked for again.
+        revision = study.truth.revision if coercions else None
+        etag = etag_of(DICOM, [(each.row.digest, each.syntax) for each in chosen], revision)
         if unchanged(request, etag):
-            return not_modified(etag, STEADY)
-        headers = cached(etag, STEADY)
+            return not_modified(etag, REVALIDATED)
+        headers = cached(etag, REVALIDATED)
         if len(rows) == 1 and not wishes[0].multipart and wishes[0].media_type == DICOM:
-            return self._alone(request, *chosen[0], headers)
-        if all(syntax == row.transfer_syntax_uid for row, syntax in chosen):
-            return multipart_response([self._content(*each) for each in chosen], DICOM, headers)
+            return self._alone(request, chosen[0], headers)
+        if all(each.is_as_stored for each in chosen):
+            return multipart_response([self._content(each) for each in chosen], DICOM, headers)
         # Rewritten ones are made one at a time; the first before the answer begins, so that it can still be refused.
-        first = self._content(*chosen[0])
+        first = self._content(chosen[0])
         return multipart_response(self._following(first, chosen[1:]), DICOM, headers)
 
-    def _alone(self, request: Request, row: StoredInstance, syntax: str, headers: dict[str, str]) -> Response:
+    def _alone(self, request: Request, wanted: _Wanted, headers: dict[str, str]) -> Response:
         """One instance as the body itself, of which ranges can be asked for."""
-        content_type = f"{DICOM}; transfer-syntax={syntax}"
-        if syntax == row.transfer_syntax_uid:
+        row, coercing = wanted.row, self._door.coercing
+        if wanted.is_as_stored:
             stored = partial(part10_pieces, self._door.blobs, row)
-            return ranged_response(request, row.object_length, stored, headers, content_type)
-        made = b"".join(self._content(row, syntax).pieces)
-        return ranged_response(request, len(made), lambda begin, end: [made[begin:end]], headers, content_type)
+            return ranged_response(request, row.object_length, stored, headers, wanted.content_type)
+        if wanted.coercion is not None and wanted.is_in_its_syntax:
+            made = coercing.made(row, wanted.coercion)
+            length = coercing.file_length(row, made)
+            return ranged_response(request, length, partial(coercing.file, row, made), headers, wanted.content_type)
+        whole = b"".join(self._content(wanted).pieces)
+        return ranged_response(request, len(whole), lambda begin, end: [whole[begin:end]], headers, wanted.content_type)
 
-    def _following(self, first: Content, rest: list[tuple[StoredInstance, str]]) -> Iterator[Content]:
+    def _following(self, first: Content, rest: list[_Wanted]) -> Iterator[Content]:
         yield first
-        for row, syntax in rest:
-            yield self._content(row, syntax)
+        for wanted in rest:
+            yield self._content(wanted)
 
-    def _content(self, row: StoredInstance, syntax: str) -> Content:
-        content_type = f"{DICOM}; transfer-syntax={syntax}"
-        if syntax == row.transfer_syntax_uid:
-            return Content(content_type, part10_pieces(self._door.blobs, row), row.object_length)
-        rewritten = explicit_little_endian(self._door.blobs, row, self._door.opened, self._door.pool.render)
-        return Content(content_type, [rewritten], len(rewritten))
+    def _content(self, wanted: _Wanted) -> Content:
+        row, door = wanted.row, self._door
+        if wanted.is_as_stored:
+            return Content(wanted.content_type, part10_pieces(door.blobs, row), row.object_length)
+        coerced = None
+        if wanted.coercion is not None:
+            made = door.coercing.made(row, wanted.coercion)
+            if wanted.is_in_its_syntax:
+                return Content(wanted.content_type, door.coercing.file(row, made), door.coercing.file_length(row, made))
+            coerced = b"".join(door.coercing.file(row, made))
+        rewritten = explicit_little_endian(door.blobs, row, door.opened, door.pool.render, coerced)
+        return Content(wanted.content_type, [rewritten], len(rewritten))
 
     def metadata(self, request: Request) -> Response:
         """`…/metadata` of a study, series or instance."""
@@ -117,4 +158,5 @@ def _with_truth(header: bytes, row: StoredInstance, study: ShownStudy, url: str)
     linked = header.replace(_RELATIVE, f'"BulkDataURI":"{instance}/bulkdata/'.encode())
     attributes = orjson.loads(linked)
     attributes["00083002"] = {"vr": "UI", "Value": [row.transfer_syntax_uid]}
-    return orjson.dumps(overlaid(attributes, study.truth))
+    laid = overlaid_instance(attributes, study.truth, study.study_instance_uid, row.series_instance_uid)
+    return orjson.dumps(laid)
