@@ -177,7 +177,7 @@ class _DiesBeforeTheIndex:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.clock = store.clock
+        self.clock, self.engine = store.clock, store.engine
         self.read = store.read
 
     def run(self, *_: Any, **__: Any) -> None:

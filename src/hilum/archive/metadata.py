@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -114,10 +114,20 @@ class Metadata:
     attributes: Attributes
     pixels: PixelData | None
     transfer_syntax_uid: str
+    written: bytes = b""
 
     def json(self) -> bytes:
         """The DICOM JSON model of the header (PS3.18 F), bulk data URIs relative."""
-        return orjson.dumps(self.attributes)
+        return self.written or orjson.dumps(self.attributes)
+
+
+class Identity(NamedTuple):
+    """The four UIDs without which no instance is taken."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    sop_class_uid: str
 
 
 # A few kilobytes of a deflated data set can be all of MAX_INFLATED: one at a time, however many doors hand them in.
@@ -130,7 +140,11 @@ def read_metadata(dataset: Any, transfer_syntax_uid: str) -> Metadata:
     Raises InvalidInput with the keyword of what breaks the encoding, MissingField with that of a missing UID,
     Unsupported for transfer syntaxes that are no data sets.
     """
-    walk = walk_dataset(dataset, transfer_syntax_uid)
+    return metadata_of_walk(walk_dataset(dataset, transfer_syntax_uid), transfer_syntax_uid)
+
+
+def metadata_of_walk(walk: Walk, transfer_syntax_uid: str) -> Metadata:
+    """What a pass over a data set has found. Raises MissingField and InvalidInput for its four UIDs."""
     header = header_of(walk.attributes, walk.character_set)
     return Metadata(header, walk.attributes, walk.pixels, transfer_syntax_uid)
 
@@ -145,6 +159,22 @@ def walk_dataset(dataset: Any, transfer_syntax_uid: str) -> Walk:
     return Walk(dataset, implicit=implicit, big_endian=big_endian)
 
 
+def identity_of(attributes: Attributes) -> Identity:
+    """The UIDs of a header given as DICOM JSON. Raises MissingField and InvalidInput for what is wrong with them."""
+    return Identity(
+        _required_uid(attributes, "0020000D", "StudyInstanceUID"),
+        _required_uid(attributes, "0020000E", "SeriesInstanceUID"),
+        _required_uid(attributes, "00080018", "SOPInstanceUID"),
+        _required_uid(attributes, "00080016", "SOPClassUID"),
+    )
+
+
+def metadata_of(attributes: bytes, character_set: str, pixels: PixelData | None, transfer_syntax_uid: str) -> Metadata:
+    """The metadata of an instance whose header was written as DICOM JSON before; nothing is checked again."""
+    read: Attributes = orjson.loads(attributes)
+    return Metadata(header_of(read, character_set), read, pixels, transfer_syntax_uid, attributes)
+
+
 def header_of(attributes: Attributes, character_set: str = "") -> Header:
     """The fields of a header given as DICOM JSON. Raises MissingField and InvalidInput for its four UIDs."""
     a = attributes
@@ -157,10 +187,7 @@ def header_of(attributes: Attributes, character_set: str = "") -> Header:
         patient_birth_date=text(a, "00100030"),
         patient_sex=text(a, "00100040"),
         other_patient_ids=_other_patient_ids(a),
-        study_instance_uid=_required_uid(a, "0020000D", "StudyInstanceUID"),
-        series_instance_uid=_required_uid(a, "0020000E", "SeriesInstanceUID"),
-        sop_instance_uid=_required_uid(a, "00080018", "SOPInstanceUID"),
-        sop_class_uid=_required_uid(a, "00080016", "SOPClassUID"),
+        **identity_of(a)._asdict(),
         accession_number=text(a, "00080050"),
         accession_number_issuer=_issuer(a, "00080051"),
         study_id=text(a, "00200010"),

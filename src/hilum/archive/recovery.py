@@ -14,10 +14,11 @@ from datetime import datetime
 
 import orjson
 
+from hilum.archive.barrier import IndexBarrier
 from hilum.archive.blobs import BlobStore
 from hilum.archive.file_blobs import FileBlobs
 from hilum.archive.ingest import Ingest
-from hilum.archive.landing import Landed, Torn, in_use, landed_segments, reclaim, scan
+from hilum.archive.landing import Landed, Location, Torn, in_use, landed_segments, reclaim, scan
 from hilum.archive.retrieve import open_dataset
 from hilum.core.actor import system_actor
 from hilum.core.errors import HilumError, NotFound, Unavailable
@@ -46,10 +47,11 @@ class Recovery:
     refused: int = 0
 
 
-def recover(ingest: Ingest, *, now: Callable[[], float] = time.time) -> Recovery:
+def recover(ingest: Ingest, *, now: Callable[[], float] = time.time, busy: bool = False) -> Recovery:
     """Index what landed since the last checkpoint and the index lacks; call it before a door opens.
 
-    Room that dead processes had allocated in a directory is given back.
+    Room that dead processes had allocated in a directory is given back. With `busy` the segments that living processes
+    append to are looked through, too: an indexer that takes the place of another does so.
 
     Raises Unavailable when database or store do not answer.
     """
@@ -62,7 +64,8 @@ def recover(ingest: Ingest, *, now: Callable[[], float] = time.time) -> Recovery
     for key in _segments(blobs, after):
         if _is_busy(blobs, key):
             advancing = False
-            continue
+            if not busy:
+                continue
         _index_segment(ingest, key, found)
         advancing = advancing and _begun_at(key) < now() - SETTLED_SECONDS
         if advancing:
@@ -73,6 +76,15 @@ def recover(ingest: Ingest, *, now: Callable[[], float] = time.time) -> Recovery
         blobs.put(CHECKPOINT, orjson.dumps({"after": checkpoint}))
     if found.indexed or found.refused:
         log.warning("instances recovered", extra={"count": found.indexed, "outcome": "recovered"})
+    return found
+
+
+def recover_orphans(ingest: Ingest, barrier: IndexBarrier) -> Recovery:
+    """Recover what receivers left that died with their indexers, and let readers go on that wait for them."""
+    left = barrier.orphans()
+    found = recover(ingest)
+    for path in left:
+        path.unlink(missing_ok=True)
     return found
 
 
@@ -118,10 +130,15 @@ def _index(ingest: Ingest, record: Landed, found: Recovery) -> None:
     except (HilumError, KeyError, ValueError) as error:
         # One record that can't be understood must not keep the others, and the door, closed.
         found.refused += 1
-        code = error.code if isinstance(error, HilumError) else type(error).__name__
-        log.error("a landed instance was not indexed", extra={"segment": record.location.key, "code": code})
+        report_refused(record.location, error)
         return
     found.indexed += outcome.recorded is not Recorded.KNOWN
+
+
+def report_refused(location: Location, error: Exception) -> None:
+    """Say that an instance that has landed can't be put into the index."""
+    code = error.code if isinstance(error, HilumError) else type(error).__name__
+    log.error("a landed instance was not indexed", extra={"segment": location.key, "code": code})
 
 
 def _was_deleted(ingest: Ingest, record: Landed) -> bool:

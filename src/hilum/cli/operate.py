@@ -34,6 +34,8 @@ def trace(
 
     application = open_home(context, home)
     try:
+        if application.follows:
+            application.barrier.wait()
         with application.store.read() as db:
             order = order_by_accession(db, accession, EVERYTHING)
         if order is None:

@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from hilum.app import ROLES, Application, run_role, supervised_environment
+from hilum.app import INDEXER, ROLES, Application, run_role, supervised_environment
 from hilum.cli.context import home_of
 from hilum.core.actor import Role, system_actor
 from hilum.settings import starter_file
 from hilum.settings.paths import HomePaths
 
 HomeOption = Annotated[Path | None, typer.Option("--home", help="The folder of configuration, database and archive.")]
-RoleName = StrEnum("RoleName", {name: name for name in ROLES})  # type: ignore[misc]  # made from the one table
+RoleName = StrEnum("RoleName", {name: name for name in (*ROLES, INDEXER)})  # type: ignore[misc]  # made from the one table
 
 
 def up(context: typer.Context, home: HomeOption = None) -> None:
@@ -51,7 +51,9 @@ def up(context: typer.Context, home: HomeOption = None) -> None:
 
 def run(
     context: typer.Context,
-    role: Annotated[RoleName, typer.Argument(help="The role to run in the foreground.")],
+    role: Annotated[
+        RoleName, typer.Argument(metavar="ROLE", help=f"The role to run in the foreground: {', '.join(ROLES)}.")
+    ],
     home: HomeOption = None,
     socket: Annotated[int | None, typer.Option("--socket", help="An inherited listening socket.", hidden=True)] = None,
 ) -> None:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from ssl import SSLContext
 
+from hilum.archive.barrier import IndexBarrier
 from hilum.archive.ingest import Ingest
-from hilum.archive.recovery import recover
+from hilum.archive.recovery import recover_orphans
 from hilum.archive.render_pool import RenderPool
 from hilum.core.actor import Door
 from hilum.dicom.acceptance import Acceptance
+from hilum.dicom.after_index import after_index
 from hilum.dicom.callers import caller_of
 from hilum.dicom.coercing import Coercing
 from hilum.dicom.commitment_report import Commitments
@@ -56,26 +58,34 @@ class DicomDoor:
         ssl: SSLContext | None = None,
         reads: ReadLog | None = None,
         keys: Keys | None = None,
+        barrier: IndexBarrier | None = None,
     ) -> None:
-        """Takes the store, the live configuration, the way into the archive and, for TLS, the listening context."""
+        """Takes the store, the live configuration, the way into the archive and, for TLS, the listening context.
+
+        `barrier` is where readers wait for the index; needed where it follows behind the answers.
+        """
         self._configuration = configuration
         self._ingest = ingest
+        self._barrier = barrier or IndexBarrier(configuration.current.paths.positions)
         settings = configuration.current.dicom
         reads = reads or ReadLog(store)
         self._pool = RenderPool()
         outgoing = Outgoing(Coercing(store, ingest.blobs, configuration), self._pool)
         commitments = Commitments(store, configuration, ingest.blobs)
         self._jobs = Runner(store, [commitments.job()])
-        services = (
+        receiving = (
             Service("echo", ServiceClass.VERIFICATION, _VERIFICATION, {CommandField.C_ECHO_RQ: self._echo}),
-            Worklist(store, configuration, reads).service(),
             PerformedSteps(store, configuration).service(),
             Storage(ingest, configuration).service(settings.max_instance_bytes),
+        )
+        reading = (
+            Worklist(store, configuration, reads).service(),
             ImageQuery(store, configuration, reads).service(),
             ImageGet(store, configuration, reads, outgoing).service(),
             ImageMove(store, configuration, reads, outgoing).service(),
             StorageCommitment(store, configuration, commitments).service(),
         )
+        services = (*receiving, *(after_index(service, self._barrier) for service in reading))
         refusals = ConnectionLog(store)
         policy = Acceptance(
             configuration, refusals, UserIdentities(store, keys or LiveKeyring(configuration.home))
@@ -92,7 +102,7 @@ class DicomDoor:
 
     def start(self) -> None:
         """Index what a crash left unindexed, then listen. Raises OSError when the address is not to be had."""
-        recover(self._ingest)
+        recover_orphans(self._ingest, self._barrier)
         self.server.start()
         self._jobs.start()
 

@@ -47,6 +47,11 @@ class HomePaths:
         """What belongs to the running processes only: locks and metrics."""
         return self.home / "run"
 
+    @property
+    def positions(self) -> Path:
+        """How far the index is behind what each receiver has made durable."""
+        return self.run / "index"
+
     def within(self, name: str) -> Path:
         """A file that a setting names: as it is when absolute, else in the home."""
         return self.home / name
