@@ -36,6 +36,7 @@ EVENTS: dict[EventName, str] = {
     EventName.IMAGES_ARRIVED: "The first images of a study became durable.",
     EventName.STUDY_MATCHED: "A study was tied to its order.",
     EventName.STUDY_UNMATCHED: "A study could not be tied to an order, or contradicts it, and waits for a person.",
+    EventName.INSTANCES_STORED: "A study has received images since the last time; at most every `study.stored_seconds`.",
     EventName.STUDY_COMPLETED: "No image has come for the quiet time.",
     EventName.READING_STARTED: "A radiologist opened the study to read it.",
     EventName.REPORT_DRAFTED: "A draft was saved for the first time.",

@@ -20,6 +20,7 @@ UNLINKED = {
     EventName.REPORT_DRAFTED,
     EventName.MESSAGE_RECEIVED,
     EventName.STUDY_UNMATCHED,
+    EventName.INSTANCES_STORED,
     EventName.ORDER_STATUS_CHANGED,
     EventName.GLASS_BROKEN,
 }

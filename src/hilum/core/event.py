@@ -32,6 +32,7 @@ class EventName(StrEnum):
     IMAGES_ARRIVED = "ImagesArrived"
     STUDY_MATCHED = "StudyMatched"
     STUDY_UNMATCHED = "StudyUnmatched"
+    INSTANCES_STORED = "InstancesStored"
     STUDY_COMPLETED = "StudyCompleted"
     INSTANCES_REJECTED = "InstancesRejected"
     INSTANCES_RESTORED = "InstancesRestored"

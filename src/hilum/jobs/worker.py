@@ -14,7 +14,7 @@ from hilum.jobs.audit_feed import AuditFeed
 from hilum.jobs.gauges import lane_gauges
 from hilum.jobs.runner import Job, Runner
 from hilum.jobs.sealer import Sealer
-from hilum.jobs.study_complete import study_complete
+from hilum.jobs.study_complete import instances_stored, study_complete
 from hilum.security.live_keys import Keys
 from hilum.settings import Configuration
 from hilum.storage.store import Store
@@ -39,7 +39,12 @@ class Worker:
         self._check = check_delivery(configuration.current, senders.keys())
         self._lanes = Lanes(store, configuration, encoders, senders)
         self._router = Router(store, configuration, encoders, on_routed=self._lanes.wake)
-        jobs = [study_complete(store, configuration), lane_gauges(store, configuration), *further]
+        jobs = [
+            study_complete(store, configuration),
+            instances_stored(store, configuration),
+            lane_gauges(store, configuration),
+            *further,
+        ]
         self._jobs = Runner(store, jobs)
         # By itself and last to stop: what the others do at their end is still sealed.
         sealer = Sealer(store, lambda: keyring.audit, configuration.current.paths.seals / "latest.json")

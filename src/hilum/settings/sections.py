@@ -5,6 +5,7 @@ Unknown keys are refused, so that a slip of the pen never becomes a silent defau
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, Self
 
@@ -86,7 +87,10 @@ class HttpSettings(Door):
     max_body_bytes: int = Field(default=16 * MIB, ge=1024, description="Largest request body, other than STOW-RS.")
     stow_max_bytes: int = Field(default=4096 * MIB, ge=1024, description="Largest STOW-RS request.")
     max_connections: int = Field(
-        default=4_000, ge=1, le=100_000, description="Connections at once of a node, all processes; more are closed."
+        default=4_000,
+        ge=1,
+        le=100_000,
+        description="Connections at once, in all processes of a node; others are closed.",
     )
     max_connections_per_address: int = Field(
         default=1_000, ge=1, le=100_000, description="The same of one address; a proxy is one address."
@@ -323,6 +327,28 @@ class StudySettings(Section):
     quiet_seconds: Seconds = Field(
         default=60, description="Seconds without a new image after which a study is complete."
     )
+    quiet_seconds_of: dict[str, Seconds] = Field(
+        default={},
+        description="The same by modality, `{US = 20, MR = 600}`; of a study of several the longest counts.",
+    )
+    stored_seconds: Seconds = Field(
+        default=5, description="Seconds between two `InstancesStored` of a study that goes on receiving images."
+    )
+    exam_patience: Seconds = Field(
+        default=14_400,
+        description="Seconds without a new image after which a study is complete though its exam (MPPS) is still in "
+        "progress. An exam that is completed completes the study as soon as all that it lists is here.",
+    )
+
+    def quiet_of(self, modalities: Iterable[str]) -> float:
+        """Seconds of quiet that complete a study of these modalities."""
+        known = [self.quiet_seconds_of.get(each, self.quiet_seconds) for each in modalities]
+        return max(known, default=self.quiet_seconds)
+
+    @property
+    def least_quiet(self) -> float:
+        """The shortest quiet that completes any study."""
+        return min(self.quiet_seconds, *self.quiet_seconds_of.values(), self.quiet_seconds)
 
 
 class PriorsSettings(Section):

@@ -19,9 +19,11 @@ from hilum.core.text import fold
 from hilum.security.guard import permit
 from hilum.security.policy import Action
 from hilum.storage.arrivals import Place, find_place
+from hilum.storage.completion import was_complete_before
 from hilum.storage.hiding import hidden_on_arrival
 from hilum.storage.unit_of_work import UnitOfWork
 from hilum.workflow.acquisition import images_complete_exam, images_prove_exam
+from hilum.workflow.completion import ExamsSay, announce, exams_say
 from hilum.workflow.matching import (
     PatientOnImages,
     contradict,
@@ -57,10 +59,11 @@ class RecordInstance:
 
 @dataclass(frozen=True, slots=True)
 class CompleteStudy:
-    """A study that has received nothing for the time `quiet`."""
+    """A study that has received nothing for the time `quiet`; while its exam is under way, for `patience`."""
 
     study_id: str
     quiet: timedelta
+    patience: timedelta = timedelta()
 
 
 class Recorded(StrEnum):
@@ -113,8 +116,14 @@ def complete_study(uow: UnitOfWork, command: CompleteStudy, actor: Actor) -> boo
     """Record that no more images are expected of a study, unless one came just now; tell whether it was so."""
     study = uow.studies.get(command.study_id, lock=True)
     permit(uow, actor, Action.STORE_IMAGES, patient_id=study.patient_id, study_id=study.id)
-    if study.completed_at is not None or study.last_received_at > uow.now - command.quiet:
+    if study.completed_at is not None:
         return False
+    said = exams_say(uow, study)
+    quiet = max(command.quiet, command.patience) if said is ExamsSay.UNDER_WAY else command.quiet
+    if said is not ExamsSay.ALL_HERE and study.last_received_at > uow.now - quiet:
+        return False
+    late = was_complete_before(uow, study.id)
+    announce(uow, study, actor)
     uow.studies.complete(study.id)
     uow.emit(
         EventName.STUDY_COMPLETED,
@@ -123,7 +132,12 @@ def complete_study(uow: UnitOfWork, command: CompleteStudy, actor: Actor) -> boo
         study_id=study.id,
         standard="Hilum",
         peer=actor.name,
-        details={"instances": study.instance_count, "series": study.series_count},
+        details={
+            "instances": study.instance_count,
+            "series": study.series_count,
+            "late": late,
+            "by": "exam" if said is ExamsSay.ALL_HERE else "quiet",
+        },
     )
     if study.order_id is not None and study.match_state is MatchState.VERIFIED:
         order = uow.orders.get(study.order_id)
