@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from hilum import telemetry
+from hilum.core.errors import InvalidInput
 from hilum.core.identifiers import new_id
 from hilum.security.audit import ReadLog
 from hilum.security.live_keys import LiveKeyring
@@ -24,13 +27,17 @@ from hilum.storage.database import migrate, open_engine
 from hilum.storage.store import Store
 
 if TYPE_CHECKING:
+    from hilum.archive.barrier import IndexBarrier
     from hilum.archive.blobs import BlobStore
+    from hilum.archive.index_queue import IndexQueue
     from hilum.archive.ingest import Ingest
     from hilum.archive.landing import Landing
     from hilum.delivery.ports import Encoder, Sender
     from hilum.serve.composition import ASGIApp
 
 ROLES = ("http", "dicom", "hl7", "worker")
+# Started by the role `dicom` for itself.
+INDEXER = "indexer"
 # The kinds of destination that `Application.senders` brings something to.
 SENDER_KINDS = ("dicom", "file", "hl7", "smtp", "stow", "webhook")
 
@@ -103,6 +110,31 @@ class Application:
             lambda: self.configuration.refresh().archive.rejected_for_quality == "hide",
         )
 
+    @property
+    def follows(self) -> bool:
+        """Tell whether the index follows behind the answers: where all processes share this machine's disk."""
+        return self.settings.archive.url == "file" and self.settings.database.url == "sqlite"
+
+    @cached_property
+    def barrier(self) -> IndexBarrier:
+        """Where readers wait for the index."""
+        from hilum.archive.barrier import IndexBarrier
+
+        return IndexBarrier(self.settings.paths.positions)
+
+    @cached_property
+    def queue(self) -> IndexQueue:
+        """The way from this process, which receives, to the one that indexes what it received."""
+        from hilum.archive.index_queue import IndexQueue
+
+        return IndexQueue(self.settings.paths.positions, f"{self._role}-{new_id()}", self._start_indexer)
+
+    def _start_indexer(self, descriptor: int) -> subprocess.Popen[bytes]:
+        """Start the process that puts into the index what this one receives, given one end of a socket."""
+        command = [sys.executable, "-m", "hilum.cli", "run", INDEXER, "--socket", str(descriptor)]
+        environment = {**os.environ, **supervised_environment(self.home)}
+        return subprocess.Popen(command, pass_fds=[descriptor], stdin=subprocess.DEVNULL, env=environment)
+
     @cached_property
     def read_log(self) -> ReadLog:
         """What was read here lately, so that it is audited once."""
@@ -138,6 +170,7 @@ class Application:
             [*routes, openapi.route(routes)],
             Authenticator(self.store, self.keyring, timedelta(minutes=self.settings.security.idle_minutes)),
             self.configuration,
+            self.barrier if self.follows else None,
         )
 
     def encoders(self) -> dict[str, Encoder]:
@@ -163,6 +196,8 @@ class Application:
 
     def close(self) -> None:
         """Finish what this process holds."""
+        if "queue" in self.__dict__:
+            self.queue.close()
         if "landing" in self.__dict__:
             self.landing.close()
         if "store" in self.__dict__:
@@ -177,7 +212,7 @@ def run_role(role: str, home: Path | None, descriptor: int | None = None) -> Non
     telemetry.start_metrics(paths.run / "metrics")
     application.prepare()
     try:
-        {"http": _run_http, "dicom": _run_dicom, "hl7": _run_hl7, "worker": _run_worker}[role](application, descriptor)
+        _RUN[role](application, descriptor)
     finally:
         application.close()
 
@@ -212,15 +247,27 @@ def _run_dicom(application: Application, descriptor: int | None) -> None:
     from hilum.serve.roles import run_until_stopped
 
     settings = application.settings.dicom
+    if application.follows:
+        application.ingest.index_behind(application.queue)
     door = DicomDoor(
         application.store,
         application.configuration,
         application.ingest,
         ssl=door_context(application.configuration, "dicom"),
         keys=application.keyring,
+        barrier=application.barrier,
     )
     door.start()
     run_until_stopped(f"{settings.ae_title}@{door.address}", door)
+
+
+def _run_indexer(application: Application, descriptor: int | None) -> None:
+    from hilum.archive.indexer import Indexer
+
+    if descriptor is None:
+        raise InvalidInput("The indexer is started by the role that receives.")
+    with socket.socket(fileno=descriptor) as source:
+        Indexer(application.ingest, source).run()
 
 
 def _run_hl7(application: Application, descriptor: int | None) -> None:
@@ -234,23 +281,30 @@ def _run_hl7(application: Application, descriptor: int | None) -> None:
 
 def _run_worker(application: Application, descriptor: int | None) -> None:
     from hilum.jobs.deletion import deletions
+    from hilum.jobs.orphans import orphans
     from hilum.jobs.scrub import Scrub
     from hilum.jobs.worker import Worker
     from hilum.serve.roles import run_until_stopped
 
+    jobs = [
+        Scrub(application.store, application.blobs, application.configuration).job(),
+        deletions(application.store, application.blobs),
+    ]
+    if application.follows:
+        jobs.append(orphans(application.ingest, application.barrier))
     worker = Worker(
         application.store,
         application.configuration,
         application.encoders(),
         application.senders(),
         application.keyring,
-        [
-            Scrub(application.store, application.blobs, application.configuration).job(),
-            deletions(application.store, application.blobs),
-        ],
+        jobs,
     )
     worker.start()
     run_until_stopped("", worker)
+
+
+_RUN = {"http": _run_http, "dicom": _run_dicom, "hl7": _run_hl7, "worker": _run_worker, INDEXER: _run_indexer}
 
 
 def _observe(verb: str, outcome: str, seconds: float) -> None:
