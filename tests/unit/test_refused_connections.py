@@ -49,7 +49,7 @@ def test_a_probe_that_only_opens_and_closes_is_no_refusal(sqlite_store: Store) -
     log = ConnectionLog(sqlite_store)
     for error in (ConnectionResetError(), ssl.SSLEOFError(), BrokenPipeError()):
         assert refusal_reason(error) == ""
-        log.handshake_failed(Door.PAGE, "192.0.2.1", error)
+        log.handshake_failed(Door.HTTP, "192.0.2.1", error)
     time.sleep(0.2)
     assert refused(sqlite_store) == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ from fhirclient.models.bundle import Bundle
 
 from fixtures.fhir_server import ASKERS, Clinic, open_clinic
 from hilum.core.actor import Actor, ActorKind, Door, Role
+from hilum.fhir.audit_event import audit_event_from_record
 from hilum.security.audit import Read
 from hilum.security.audit_codes import MEANINGS, meaning_of
 from hilum.security.policy import Action
 from hilum.storage import tables
-from hilum.storage.audit_records import _about
+from hilum.storage.audit_records import AuditRecord, _about
 from hilum.storage.store import Store
+from hilum.storage.unit_of_work import UnitOfWork
 from hilum.workflow.accounts import sign_in_failed
 
 PROFILE = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit."
@@ -98,6 +101,76 @@ def test_a_read_with_a_known_address_claims_its_profile_and_a_search_none(clinic
     assert "profile" not in search["meta"]
     assert (search["action"], search["subtype"][0]["code"]) == ("E", "search-type")
     assert search["entity"][0]["role"]["code"] == "24"
+
+
+# What the profiles of BALP ask for: https://profiles.ihe.net/ITI/BALP/1.1.4/ (Read, Create, Update and Patient…).
+BALP = {
+    "Read": ("R", {"read", "vread"}, "110152", "110153", {"IRCP"}),
+    "Create": ("C", {"create"}, "110153", "110152", {"AUT", "INF", "CST"}),
+    "Update": ("U", {"update", "patch"}, "110153", "110152", {"AUT", "INF", "CST"}),
+}
+AGENTS = {"110152", "110153", "IRCP", "AUT", "INF", "CST"}
+
+
+def meets(resource: dict[str, Any], profile: str) -> None:
+    """Fail where a row lacks what the profile that it claims asks for: fixed values, slices and their numbers."""
+    action, interactions, client, server, people = BALP[profile.removeprefix("Patient")]
+    assert (resource["type"]["code"], resource["action"], resource["outcome"]) == ("rest", action, "0")
+    assert resource["recorded"] and resource["source"]["observer"]
+    assert len([each for each in resource["subtype"] if each["code"] in interactions]) == 1
+    agents: dict[str, dict[str, Any]] = {}
+    for agent in resource["agent"]:
+        code = agent["type"]["coding"][0]["code"]
+        assert code in AGENTS and code not in agents, "a slice twice"
+        assert agent["who"] and "media" not in agent
+        agents[code] = agent
+    assert set(agents) - {client, server} <= people
+    for code in (client, server):
+        assert agents[code]["network"]["address"]
+    for code in people & set(agents):
+        assert agents[code]["requestor"] is True and "network" not in agents[code]
+    (data,) = (each for each in resource["entity"] if each["type"]["code"] == "2")
+    assert data["role"]["code"] in {"4", "3", "20"} and data["what"]
+    persons = [each for each in resource["entity"] if each["type"]["code"] == "1"]
+    assert len(persons) == (1 if profile.startswith("Patient") else 0)
+    for each in persons:
+        assert each["role"]["code"] == "1" and each["what"]["reference"].startswith("Patient/")
+
+
+def test_every_row_that_claims_a_profile_meets_it_and_each_profile_is_claimed(clinic: Clinic) -> None:
+    """Every action, with every set of subjects, by a person and a program."""
+    person, order = clinic.register("1").id, clinic.place("1").id
+    clinic.image("1", clinic.place("1"))
+    with clinic.store.read() as db:
+        study = db.execute(sa.select(tables.study.c.id)).scalar_one()
+    engine = Actor("engine", Role.SERVICE, ActorKind.SERVICE, Door.FHIR, address="10.0.0.8")
+
+    def note(uow: UnitOfWork, command: None, actor: Actor) -> None:
+        for action in MEANINGS:
+            for whose, ordered, images in itertools.product((None, person), (None, order), (None, study)):
+                uow.audit(actor, str(action), patient_id=whose, order_id=ordered, study_id=images, message_id=images)
+
+    for actor in (BROWSER, engine):
+        clinic.store.run(note, None, actor)
+    claimed: dict[str, set[str]] = {}
+    with clinic.store.read() as db:
+        rows = db.execute(sa.select(tables.audit_event).where(tables.audit_event.c.address.like("10.%"))).all()
+    for row in rows:
+        resource = audit_event_from_record(audit_record_of(row), "http://hilum", "Radiology")
+        AuditEvent(resource)
+        for profile in resource["meta"].get("profile", ()):
+            meets(resource, profile.removeprefix(PROFILE))
+            claimed.setdefault(profile.removeprefix(PROFILE), set()).add(words(resource))
+        if resource["subtype"][0]["code"] == "search-type":
+            assert "profile" not in resource["meta"], "no query is kept, and the profile of queries wants it"
+    assert set(claimed) == {"Read", "Create", "Update", "PatientRead", "PatientCreate", "PatientUpdate"}
+    assert {"read-images", "read-report", "read-order", "read-patient"} <= claimed["PatientRead"]
+
+
+def audit_record_of(row: Any) -> AuditRecord:
+    """A row as the searches give it."""
+    fields = [name for name in AuditRecord.__dataclass_fields__ if name != "survivor_id"]
+    return AuditRecord(*(getattr(row, name) for name in fields))
 
 
 def test_what_comes_by_dicom_or_hl7_is_a_dicom_event(clinic: Clinic) -> None:

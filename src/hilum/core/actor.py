@@ -35,6 +35,8 @@ class Door(StrEnum):
     FHIR = "fhir"
     CDS = "cds"
     PAGE = "page"
+    # A connection that ended before it asked for any of the doors over HTTP.
+    HTTP = "http"
     CLI = "cli"
     INTERNAL = "internal"
 

@@ -1,7 +1,7 @@
 """AuditEvent: a row of the audit trail, shaped as IHE Basic Audit Log Patterns (BALP) want it.
 
-What Hilum does not keep, it does not make up: the text of a query stays out of the trail, because it may hold names of
-patients, so that searches carry no `query` and claim no profile.
+A row claims the profile that it meets, and none otherwise. What Hilum does not keep, it does not make up: the text of a
+query stays out of the trail, as it may hold names of patients, so that searches carry no `query` and claim nothing.
 Source: http://hl7.org/fhir/R4/auditevent.html, https://profiles.ihe.net/ITI/BALP/
 """
 
@@ -12,6 +12,8 @@ from hilum.fhir import systems
 from hilum.fhir.elements import Resource, bare, finished, instant
 from hilum.security.audit_codes import (
     DESTINATION_ROLE,
+    INSTANCES_ACCESSED,
+    INSTANCES_TRANSFERRED,
     PROCEDURE_RECORD,
     SOURCE_ROLE,
     DicomCode,
@@ -53,12 +55,14 @@ OUTCOMES: dict[str, tuple[str, ...]] = {
     Outcome.SERIOUS_FAILURE: ("serious",),
 }
 _PROFILE = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit."
-# What BALP calls a success with a patient; other rows claim no profile.
-PROFILES: dict[Interaction, str] = {"read": "PatientRead", "create": "PatientCreate", "update": "PatientUpdate"}
+# What BALP calls a success; with a patient `Patient` goes before it. Other rows claim no profile.
+PROFILES: dict[Interaction, str] = {"read": "Read", "create": "Create", "update": "Update"}
 # What a person is to what was done (v3-ParticipationType): who reads receives, who changes is the author.
 READER = {"system": PARTICIPATION, "code": "IRCP", "display": "information recipient"}
 AUTHOR = {"system": PARTICIPATION, "code": "AUT", "display": "author (originator)"}
-PERSON, SYSTEM_OBJECT = ("1", "Person"), ("2", "System Object")
+# BALP slices entities by their type, and wants one system object: the data that it was about. The rest is other.
+PERSON, SYSTEM_OBJECT, OTHER = ("1", "Person"), ("2", "System Object"), ("4", "Other")
+IMAGING = (INSTANCES_ACCESSED, INSTANCES_TRANSFERRED)
 PATIENT_ROLE, REPORT_ROLE, RESOURCE_ROLE, QUERY_ROLE = (
     ("1", "Patient"),
     ("3", "Report"),
@@ -97,9 +101,11 @@ def audit_event_from_record(record: AuditRecord, base_url: str, site: str) -> Re
 
 
 def _profile(record: AuditRecord, interaction: Interaction) -> str:
-    """Name the profile that a success is of: with a patient, and a client whose address is known."""
+    """Name the profile that a success meets: it needs the data that it was about, and where the client is."""
     name = PROFILES.get(interaction)
-    return _PROFILE + name if name and record.patient_id and record.address else ""
+    if not name or not record.about_somebody or not record.address:
+        return ""
+    return f"{_PROFILE}{'Patient' if record.patient_id else ''}{name}"
 
 
 def _subtypes(record: AuditRecord, interaction: str) -> list[Resource]:
@@ -152,14 +158,16 @@ def _entities(record: AuditRecord, interaction: str) -> list[Resource]:
         found.append(_entity(PERSON, PATIENT_ROLE, f"Patient/{record.survivor_id or record.patient_id}"))
     data = [f"ServiceRequest/{record.order_id}"] if record.order_id else []
     data += [f"ImagingStudy/{record.study_id}"] if record.study_id else []
+    if meaning_of(record.action).event in IMAGING:
+        data.reverse()
     role = REPORT_ROLE if meaning_of(record.action).event == PROCEDURE_RECORD else RESOURCE_ROLE
     if not data and record.patient_id:
         # What was done to the patient's own data is done to the patient's resource.
         data, role = [f"Patient/{record.survivor_id or record.patient_id}"], RESOURCE_ROLE
-    found += [_entity(SYSTEM_OBJECT, role, reference) for reference in data]
+    found += [_entity(OTHER if number else SYSTEM_OBJECT, role, reference) for number, reference in enumerate(data)]
     if record.message_id:
         message = {"identifier": {"system": MESSAGE, "value": record.message_id}}
-        found.append({**_entity(SYSTEM_OBJECT, RESOURCE_ROLE), "what": message})
+        found.append({**_entity(OTHER if data else SYSTEM_OBJECT, RESOURCE_ROLE), "what": message})
     if not found and interaction == "search-type":
         found.append({**_entity(SYSTEM_OBJECT, QUERY_ROLE), "description": "The text of searches is not kept."})
     return found

@@ -123,9 +123,9 @@ class HttpServer(uvicorn.Server):
 
     def _refused(self, address: str, why: BaseException | str) -> None:
         if isinstance(why, str):
-            self._refusals.refused(Door.PAGE, address, why)
+            self._refusals.refused(Door.HTTP, address, why)
         else:
-            self._refusals.handshake_failed(Door.PAGE, address, why)
+            self._refusals.handshake_failed(Door.HTTP, address, why)
 
 
 class _Connection(BoundedHttp):
