@@ -183,8 +183,7 @@ def _by_openjph(values: Pixels, layout: PixelLayout, quality: int) -> bytes:
 def _by_charls(values: Pixels, layout: PixelLayout, quality: int) -> bytes:
     """JPEG-LS; of images of few pixels pyjpegls guesses the length too short, where whole bytes go another way."""
     if values.size < _FEW and layout.bits_stored == values.dtype.itemsize * 8:
-        codestream: bytes = imagecodecs.jpegls_encode(_cells(values))
-        return codestream
+        return bytes(imagecodecs.jpegls_encode(_cells(values)))
     return _by_pydicom(JPEG_LS_LOSSLESS)(values, layout, quality)
 
 
@@ -192,7 +191,7 @@ def _by_openjpeg(values: Pixels, layout: PixelLayout, quality: int) -> bytes:
     """JPEG 2000; pydicom's way always has six resolutions, for which small images are too small."""
     if min(layout.rows, layout.columns) >= _SMALLEST_SIDE:
         return _by_pydicom(JPEG_2000_LOSSLESS)(values, layout, quality)
-    codestream: bytes = imagecodecs.jpeg2k_encode(
+    codestream = imagecodecs.jpeg2k_encode(
         values,
         codecformat="J2K",
         reversible=True,
@@ -200,7 +199,7 @@ def _by_openjpeg(values: Pixels, layout: PixelLayout, quality: int) -> bytes:
         resolutions=1,
         mct=layout.photometric_interpretation == "RGB",
     )
-    return codestream
+    return bytes(codestream)
 
 
 def _near(quality: int) -> int:
@@ -214,9 +213,10 @@ def _decibels(quality: int) -> list[float]:
 
 
 def _by_libjpeg(values: Pixels, layout: PixelLayout, quality: int) -> bytes:
-    colour = {"colorspace": "RGB", "outcolorspace": "YCBCR", "subsampling": "422"} if values.ndim == 3 else {}
-    codestream: bytes = imagecodecs.jpeg8_encode(values, level=quality or 90, **colour)
-    return codestream
+    colour: dict[str, Any] = {}
+    if values.ndim == 3:
+        colour = {"colorspace": "RGB", "outcolorspace": "YCBCR", "subsampling": "422"}
+    return bytes(imagecodecs.jpeg8_encode(values, level=quality or 90, **colour))
 
 
 ENCODINGS: dict[str, Encoding] = {

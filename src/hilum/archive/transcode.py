@@ -123,7 +123,7 @@ def _compressed(instance: Instance, encoding: Encoding, render: Render, quality:
     _note_colour(header, encoded_colour(decoded, encoding))
     _note_lossy_source(header, instance.frame_syntax)
     _forget_encapsulation(header)
-    items = (_item(frame) for frame in _frames(instance, encoding.uid, render, quality))
+    items: Iterator[bytes] = (_item(frame) for frame in _frames(instance, encoding.uid, render, quality))
     if not encoding.lossless:
         items, size = _spooled(items)
         _note_lossy(header, encoding, decoded.frame_bytes * instance.table.count / size, quality)
