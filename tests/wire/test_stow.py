@@ -111,7 +111,7 @@ def test_none_stored_is_a_conflict(archive: Archive) -> None:
 @pytest.mark.parametrize(
     ("content_type", "status"),
     [("application/json", 415), (DICOM, 415), ("", 415), ("multipart/form-data; boundary=bb", 415),
-     ('multipart/related; type="application/dicom+json"; boundary=bb', 415),
+     ('multipart/related; type="application/dicom+xml"; boundary=bb', 415),
      ('multipart/related; type="text/plain"; boundary=bb', 415),
      (f'multipart/related; type="{DICOM}"', 400),
      (f'multipart/related; type="{DICOM}"; boundary="{"x" * 71}"', 400),

@@ -68,6 +68,7 @@ class Part:
 
     content_type: str = ""
     size: int = 0
+    location: str = ""
     _memory: bytearray = field(default_factory=bytearray)
     _file: BinaryIO | None = None
     _map: mmap.mmap | None = None
@@ -154,6 +155,8 @@ class MultipartReader:
             name, _, value = line.partition(b":")
             if name.strip().lower() == b"content-type":
                 self._part.content_type = value.decode("latin-1").strip()
+            elif name.strip().lower() == b"content-location":
+                self._part.location = value.decode("latin-1").strip()
         del self._buffer[: end + length]
         self._in_head = False
         return True
