@@ -7,6 +7,8 @@ BIN    := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 # More than the cores: much of a journey is waiting for processes to start and for answers.
 WORKERS ?= 3
+# Else, where the environment says so, each of the hundreds of processes of a test run compiles the whole product anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: run demo test check sbom docs soak bench fresh lock clean help
 .DEFAULT_GOAL := help
