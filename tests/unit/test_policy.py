@@ -90,6 +90,7 @@ from hilum.workflow.deletion import (
     mark_for_deletion,
     undo_deletion,
 )
+from hilum.workflow.forwarding import AskCommitment, CommitmentAnswered, ask_commitment, commitment_answered
 from hilum.workflow.images import CompleteStudy, complete_study, record_instance
 from hilum.workflow.ordering import cancel_order, change_order, discontinue_order, place_order
 from hilum.workflow.priors import CheckPriors, KeepFeedback, check_priors, keep_feedback
@@ -228,6 +229,12 @@ def _marked(ward: Ward, order: Order, grace: timedelta = timedelta(0)) -> str:
     return ward.store.run(mark_for_deletion, command, actor_of(Role.ADMIN)).id
 
 
+def _answered(ward: Ward) -> CommitmentAnswered:
+    uid = new_uid()
+    ward.store.run(ask_commitment, AskCommitment(uid, "pacs", "PACS", "D1"), actor_of(Role.ADMIN))
+    return CommitmentAnswered(uid, "PACS", ())
+
+
 VERBS: dict[Any, tuple[Action, Build]] = {
     mark_for_deletion: (
         Action.DELETE_IMAGES,
@@ -292,6 +299,7 @@ VERBS: dict[Any, tuple[Action, Build]] = {
         Action.STORE_IMAGES,
         lambda w, o: RequestCommitment("CT01", new_uid(), (), timedelta(0)),
     ),
+    commitment_answered: (Action.STORE_IMAGES, lambda w, o: _answered(w)),
     limit_account: (Action.MANAGE_USERS, lambda w, o: LimitAccount("someone", ("GENHOSP",))),
     label_patient: (Action.MANAGE_ACCESS, lambda w, o: LabelPatient(Identifier("1"), Confidentiality.VIP)),
     grant_access: (Action.MANAGE_ACCESS, lambda w, o: _grant()),
@@ -302,10 +310,11 @@ VERBS: dict[Any, tuple[Action, Build]] = {
 
 
 # In the name of who sent the message (test_inbound), or of someone whose password, cookie or assertion the door has
-# checked; or a refusal, which takes no right.
+# checked; or a refusal, which takes no right; or what Hilum notes of its own work.
 ASKING_OTHERWISE = {
     "receive_message", "sign_in", "sign_in_failed", "sign_in_by_provider", "sign_out", "touch_session", "proved_again",
     "refuse_client", "refuse_move", "revoke_token", "use_client_assertion", "note_attempt",
+    "note_sent", "ask_commitment", "announce_instances",
 }  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from urllib.parse import SplitResult, urlsplit
 import orjson
 
 from hilum.archive.blobs import BlobStore
+from hilum.archive.coercion import Coerced
 from hilum.archive.frames import instance_opener
 from hilum.archive.part10 import EXPLICIT_LITTLE
 from hilum.archive.render_pool import RenderPool
@@ -29,6 +30,7 @@ from hilum.delivery.images import ImageJob
 from hilum.delivery.ports import SendOutcome, Sent
 from hilum.delivery.senders.secret import read_secret
 from hilum.delivery.senders.webhook import outcome_of
+from hilum.dicom.coercing import Coercing
 from hilum.dicom.forwarding import Forwarding, Missing, Progress
 from hilum.dicom.uncompressed import part10_rewritten
 from hilum.security.live_tls import caller_context
@@ -72,6 +74,7 @@ class StowSender:
         self._blobs = blobs
         self._pool = RenderPool()
         self._opened = instance_opener(blobs, cached=2)
+        self._coercing = Coercing(store, blobs, configuration)
         self._forwarding = Forwarding(store)
 
     def send(self, delivery: Delivery, destination: Destination) -> Sent:
@@ -115,7 +118,7 @@ class StowSender:
         again = [each for each in part if reasons.get(each.stored.id) in _SYNTAX_REASONS and _is_compressed(each)]
         for each in again:
             try:
-                content = part10_rewritten(self._blobs, each.stored, self._opened, self._pool.render)
+                content = self._uncompressed(each)
             except HilumError as error:
                 log.info("an instance can't be sent", extra={"door": "dicom", "code": error.code})
                 continue
@@ -136,7 +139,19 @@ class StowSender:
         return reasons
 
     def _as_stored(self, image: Candidate) -> tuple[int, Iterator[bytes]]:
-        return image.stored.object_length, stream_instance(self._blobs, image.stored)
+        made = self._made(image)
+        if made is None:
+            return image.stored.object_length, stream_instance(self._blobs, image.stored)
+        return self._coercing.file_length(image.stored, made), self._coercing.file(image.stored, made)
+
+    def _uncompressed(self, image: Candidate) -> bytes:
+        made = self._made(image)
+        file = None if made is None else b"".join(self._coercing.file(image.stored, made))
+        return part10_rewritten(self._blobs, image.stored, self._opened, self._pool.render, file)
+
+    def _made(self, image: Candidate) -> Coerced | None:
+        coercion = self._coercing.of(image.stored)
+        return None if coercion is None else self._coercing.made(image.stored, coercion)
 
     def _post(
         self, part: Sequence[Candidate], destination: Destination, contents: Sequence[tuple[int, Iterator[bytes]]]
