@@ -44,6 +44,7 @@ _IMAGES = (
     "/dicom-web/studies",
     "/dicom-web/series",
     "/dicom-web/instances",
+    "/dicom-web/wado",
     _STUDY + "/series",
     _STUDY + "/instances",
     _SERIES + "/instances",
@@ -112,6 +113,11 @@ HTTP: Mapping[str, Mapping[str, Entry | Mapping[str, Action]]] = {
     "/exceptions/{item_id}/link": {"POST": A.RESOLVE_EXCEPTION},
     "/exceptions/{item_id}/dismiss": {"POST": A.RESOLVE_EXCEPTION},
     "/exceptions/{item_id}/replay": {"POST": A.OPERATE_QUEUE},
+    "/exceptions/{item_id}/release": {"POST": A.RESOLVE_EXCEPTION},
+    "/exceptions/{item_id}/reject": {"POST": A.REJECT_IMAGES},
+    "/exceptions/{item_id}/keep": {"POST": A.REJECT_IMAGES},
+    "/orders/{order_id}/reject": {"POST": A.REJECT_IMAGES},
+    "/studies/{study_instance_uid}/reject": {"POST": A.REJECT_IMAGES},
     "/access/break-glass": {"GET": A.BREAK_GLASS, "POST": A.BREAK_GLASS},
     "/access/reviews": {"GET": A.READ_ACCESS_REVIEWS},
     "/access/reviews/{grant_id}": {"POST": A.REVIEW_ACCESS},
@@ -140,7 +146,7 @@ HL7: Mapping[str, Action] = {
         ("ADT^A01", "ADT^A02", "ADT^A03", "ADT^A04", "ADT^A05", "ADT^A06", "ADT^A07", "ADT^A08"), A.REGISTER_PATIENT
     ),
     **dict.fromkeys(("ADT^A11", "ADT^A12", "ADT^A13", "ADT^A28", "ADT^A31"), A.REGISTER_PATIENT),
-    **dict.fromkeys(("ADT^A18", "ADT^A34", "ADT^A36", "ADT^A40"), A.MERGE_PATIENTS),
+    **dict.fromkeys(("ADT^A18", "ADT^A34", "ADT^A36", "ADT^A37", "ADT^A40"), A.MERGE_PATIENTS),
     **{
         f"{kind} {control}": action
         for kind in ("ORM^O01", "OMG^O19", "OMI^O23")

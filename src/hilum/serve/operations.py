@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hilum.dicom.web.query import LARGEST_LIMIT, MATCHABLE
+from hilum.dicom.web.wado_uri import KNOWN as WADO_URI
 from hilum.fhir.cds_hooks import SERVICES
 from hilum.fhir.search import MAX_COUNT
 from hilum.fhir.search_parameters import SEARCHABLE
@@ -73,9 +74,11 @@ TYPES: dict[str, tuple[str, ...]] = {
 }
 _PRESENTED = ("image/svg+xml", "text/html", "application/pdf", "text/xml", "video/mp4", "video/mpeg", "video/mp2t",
               "model/stl", "model/obj", "model/mtl")  # fmt: skip
-for _level in ("/dicom-web/studies/{study}", "/dicom-web/studies/{study}/series/{series}", _INSTANCE):
+_LEVELS = ("/dicom-web/studies/{study}", "/dicom-web/studies/{study}/series/{series}", _INSTANCE)
+for _level in _LEVELS:
     TYPES[_level] = ("multipart/related", "application/dicom", _DICOM_JSON)
-for _level in (*list(TYPES)[-3:], _INSTANCE + "/frames/{frames}"):
+TYPES["/dicom-web/wado"] = ("image/jpeg", "image/png", "application/dicom", *_PRESENTED)
+for _level in (*_LEVELS, _INSTANCE + "/frames/{frames}"):
     TYPES[_level + "/rendered"] = ("image/jpeg", "image/png", *_PRESENTED)
     TYPES[_level + "/thumbnail"] = ("image/jpeg", "image/png")
 
@@ -148,6 +151,7 @@ PAGE_QUERY: dict[str, tuple[str, ...]] = {
     "/worklist/rows": ("text", "modality", "status", "cursor", "patient", "seen"),
     "/exceptions": ("kind", "item", "cursor"),
     "/exceptions/{item_id}/candidates": ("text",),
+    "/dicom-web/wado": tuple(sorted(WADO_URI)),
     "/viewer/launch": ("requestType", "studyUID", "accessionNumber", "patientID"),
     "/orders/{order_id}": ("beside", "done"),
     "/studies/{study_instance_uid}": ("beside", "done"),

@@ -13,6 +13,7 @@ from hilum.dicom.web.qido import Qido
 from hilum.dicom.web.rendered import Rendered
 from hilum.dicom.web.stow import Stow
 from hilum.dicom.web.wado import Wado
+from hilum.dicom.web.wado_uri import WadoUri
 from hilum.security.audit import ReadLog
 from hilum.settings import Configuration
 from hilum.storage.store import Store
@@ -49,6 +50,7 @@ def _table(door: Door) -> list[tuple[str, str, str, Endpoint]]:
         (STUDY + "/series", "GET", "SearchForStudySeries", qido.series),
         (STUDY + "/instances", "GET", "SearchForStudyInstances", qido.instances),
         (SERIES + "/instances", "GET", "SearchForStudySeriesInstances", qido.instances),
+        ("/wado", "GET", "RetrieveInstanceByURI", WadoUri(door).retrieve),
         (STUDY, "GET", "RetrieveStudy", wado.instances),
         (SERIES, "GET", "RetrieveSeries", wado.instances),
         (INSTANCE, "GET", "RetrieveInstance", wado.instances),
