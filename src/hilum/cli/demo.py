@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -22,7 +23,7 @@ from hilum.security.passwords import one_time_password
 
 START_SECONDS = 90.0
 # The usual ports where they are free, so that the address is the one people expect.
-USUAL_PORTS = {"http": 8080, "dicom": 11112, "hl7": 2575}
+USUAL_PORTS = {"http": 8080, "dicom": 11112, "hl7": 2575, "ehr": 6661}
 
 _CONFIGURATION = """\
 # The home of one demo; it is thrown away at the end.
@@ -136,6 +137,8 @@ def _play(cast: dict[str, Any], as_json: bool) -> int:
     """Run the conductor apart from this process: with the cast's sockets and tokens, and nothing of ours."""
     command = [sys.executable, "-m", "hilum.demo.conductor", *(["--json"] if as_json else [])]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HILUM_")}
+    # The phantoms are painted with thousands of small matrix products: threads for each take five times the time.
+    environment["OMP_NUM_THREADS"] = "1"
     return subprocess.run(command, input=json.dumps(cast) + "\n", text=True, env=environment, check=False).returncode
 
 
@@ -174,22 +177,15 @@ def _hilum(home: Path, *arguments: str, given: str = "") -> str:
 
 
 def _ports() -> dict[str, int]:
-    """Return the ports of the doors and of the EHR's listener: the usual ones where free, else any."""
-    taken: list[socket.socket] = []
-    found: dict[str, int] = {}
-    try:
-        for name in ("http", "dicom", "hl7", "ehr"):
-            for wanted in (USUAL_PORTS.get(name, 0), 0):
-                each = socket.socket()
-                try:
-                    each.bind(("127.0.0.1", wanted))
-                except OSError:
-                    each.close()
-                    continue
-                taken.append(each)
-                found[name] = each.getsockname()[1]
-                break
-    finally:
-        for each in taken:
-            each.close()
-    return found
+    """Return the ports of the doors and of the EHR's listener: the usual ones, or the next that are free.
+
+    Not any that the kernel would give: until the server listens, an outgoing connection might take it.
+    """
+    return {name: next(filter(_is_free, range(usual, usual + 1000))) for name, usual in USUAL_PORTS.items()}
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe, contextlib.suppress(OSError):
+        probe.bind(("127.0.0.1", port))
+        return True
+    return False
