@@ -424,7 +424,9 @@ def _message(entry: str, number: str, sender: str = "EPIC|GENHOSP") -> bytes:
     match kind.split("^")[0]:
         case "ADT":
             rest = [f"EVN|{kind[4:]}|20260301120000", pid]
-            rest += [f"MRG|{number}9^^^GENHOSP^MR"] if HL7[entry] is Action.MERGE_PATIENTS else ["PV1|1|O"]
+            other = f"{number}9^^^GENHOSP^MR"
+            more = f"PID|2||{other}||Doe^Jane||19800102|F" if kind == "ADT^A37" else f"MRG|{other}"
+            rest += [more] if HL7[entry] is Action.MERGE_PATIENTS else ["PV1|1|O"]
         case "ORU":
             rest = [pid, f"OBR|1|P{number}^EPIC||CTCHEST^CT^L" + "|" * 18 + "20260302120000|||F|||||||9&READER&RITA",
                     "OBX|1|TX|1^F^L||Clear.||||||F"]  # fmt: skip
@@ -457,6 +459,8 @@ def test_each_message_is_applied_for_who_may_and_for_nobody_else(interface: tupl
     kind = entry.partition(" ")[0]
     if HL7[entry] is Action.RELAY_REPORT or entry.endswith((" XO", " CA", " DC")):
         send("ORM^O01 NW" if HL7[entry] is Action.RELAY_REPORT else f"{kind} NW")
+    if entry == "ADT^A37":
+        send("ADT^A40")
     wanted = {Action.RECEIVE_MESSAGE, HL7[entry]}
     for role in Role:
         if not wanted <= GRANTS[role]:

@@ -24,6 +24,7 @@ from fixtures.ward import (
     Ward,
     image,
     merge,
+    mrn,
     naming,
     on_images,
     performed,
@@ -128,6 +129,7 @@ from hilum.workflow.reporting import (
 @pytest.fixture
 def ward(sqlite_store: Store) -> Ward:
     return Ward(sqlite_store)
+from hilum.workflow.unmerging import UnmergePatients, unmerge_patients
 
 
 def actor_of(role: Role, kind: ActorKind = ActorKind.PERSON, *identifiers: Identifier) -> Actor:
@@ -222,6 +224,11 @@ def _note(ward: Ward, order: Order, *, entitled: bool = False) -> DecideRejectio
     image = replace(ward.image_of(order), note=note)
     ward.store.run(record_instance, image, actor_of(Role.ADMIN))
     return DecideRejection(image.instance["sop_instance_uid"], "seen by the physicist", PAGE)
+def _unmerge(ward: Ward) -> UnmergePatients:
+    ward.merge("5", "6")
+    return UnmergePatients((mrn("5"),), (mrn("6"),), "two persons", PAGE)
+
+
 
 
 def _marked(ward: Ward, order: Order, grace: timedelta = timedelta(0)) -> str:
@@ -265,6 +272,7 @@ VERBS: dict[Any, tuple[Action, Build]] = {
     open_images: (Action.READ_IMAGES, lambda w, o: OpenImages(_study(w, o), o.id, o.patient_id, PAGE)),
     draft_report: (Action.DRAFT_REPORT, lambda w, o: DraftReport(o.id, "x", "", None)),
     discard_draft: (
+    unmerge_patients: (Action.MERGE_PATIENTS, lambda w, o: _unmerge(w)),
         Action.DRAFT_REPORT,
         lambda w, o: DiscardDraft(
             o.id, w.store.run(draft_report, DraftReport(o.id, "x", "", None), RADIOLOGIST).revision

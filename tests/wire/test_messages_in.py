@@ -145,6 +145,16 @@ def test_a40_links_two_patients_and_both_identifiers_name_the_survivor(on_both: 
     assert (second.merged_into, second.survivor_id, first.merged_into) == (first.id, first.id, None)
 
 
+def test_a37_undoes_a_merge_whichever_of_the_two_comes_first(on_both: Exchange) -> None:
+    other = PID.replace("100", "200")
+    for number, order in enumerate([(PID, other), (other, PID)]):
+        on_both.accept(adt("A40", PID, "MRG|200^^^GENHOSP^MR", control=f"M{number}"))
+        on_both.accept(adt("A37", *order, control=f"U{number}"))
+        assert [row.merged_into for row in on_both.rows(PATIENT)] == [None, None]
+    assert error_of(on_both.ask(adt("A37", PID, other, control="U9")))[0] == "AE", "they are not merged any more"
+    assert error_of(on_both.ask(adt("A37", PID, control="U8")))[0] == "AE", "one patient is not two"
+
+
 @pytest.mark.parametrize("event", ["A18", "A34", "A36"])
 def test_older_merge_events_merge_too(door: Exchange, event: str) -> None:
     door.accept(adt(event, PID, "MRG|200"))

@@ -72,6 +72,7 @@ class ExceptionKind(StrEnum):
     CONTROL_ID_REUSED = "control-id-reused"
     REJECTION_WAITS = "rejection-waits"
     REJECTED_AFTER_REPORT = "rejected-after-report"
+    ORDER_WHILE_MERGED = "order-while-merged"
     IMAGES_AFTER_REPORT = "images-after-report"
     MESSAGE_REFUSED = "message-refused"
 

@@ -25,6 +25,7 @@ from hilum.hl7.translate_patient import (
     registration_from_adt,
     require_segment,
     required_identifiers,
+    unmerge_from_adt,
     visit_from_adt,
 )
 from hilum.hl7.translate_report import report_from_group
@@ -44,10 +45,11 @@ from hilum.workflow.ordering import (
 )
 from hilum.workflow.registration import MergePatients, RegisterPatient, find_patient, merge_patients, register_patient
 from hilum.workflow.reporting import relay_report
+from hilum.workflow.unmerging import UnmergePatients, unmerge_patients
 
 Apply = Callable[[UnitOfWork, str, Actor], Applied]
 Group = TypeVar("Group", Segments, OrderGroup)
-Sourced = TypeVar("Sourced", RegisterPatient, MergePatients, OrderRequest, OrderReference)
+Sourced = TypeVar("Sourced", RegisterPatient, MergePatients, UnmergePatients, OrderRequest, OrderReference)
 Result = TypeVar("Result")
 
 # A message with more groups is no order or result of one visit, and would hold up all others.
@@ -151,6 +153,16 @@ def _merge(incoming: Incoming) -> Prepared:
     return Prepared(apply)
 
 
+def _unlink(incoming: Incoming) -> Prepared:
+    command = unmerge_from_adt(incoming, _bounded(incoming.message.groups("PID")))
+
+    def apply(uow: UnitOfWork, message_id: str, actor: Actor) -> Applied:
+        separated = unmerge_patients(uow, _journaled(command, message_id), actor)
+        return Applied(separated, patient_id=separated.id)
+
+    return Prepared(apply)
+
+
 def _orders(incoming: Incoming) -> Prepared:
     groups = _bounded(order_groups(incoming))
     commands = [(_control_of(incoming, group), group) for group in groups]
@@ -223,6 +235,7 @@ MESSAGES: dict[str, dict[str, Callable[[Incoming], Prepared]]] = {
         "A18": _merge,  # until v2.3
         "A34": _merge,  # patient identifier only
         "A36": _merge,  # patient identifier and account
+        "A37": _unlink,  # undoes a merge
     },
     "ORM": {"O01": _orders},
     "OMG": {"O19": _orders},

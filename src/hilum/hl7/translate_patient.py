@@ -1,4 +1,4 @@
-"""PID, MRG, EVN, PV1, PD1 to RegisterPatient and MergePatients (HL7 v2.5.1 ch. 3.4; IHE RAD TF-2 4.1, 4.12).
+"""PID, MRG, EVN, PV1, PD1 to registrations, merges and their undoing (HL7 v2.5.1 ch. 3.4; IHE RAD TF-2 4.1, 4.12).
 
 PID-18 and PID-19 are no identifiers of a person here: account numbers change, and social security numbers are shared
 by error. A birth date of which only the year or month is known says nothing.
@@ -7,10 +7,11 @@ by error. A birth date of which only the year or month is known says nothing.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import date, datetime
 
 from hilum.core.actor import Identifier
-from hilum.core.errors import MissingField
+from hilum.core.errors import InvalidInput, MissingField
 from hilum.core.patient import PatientIdentifier
 from hilum.core.scope import Confidentiality
 from hilum.hl7.er7 import Segment, Segments
@@ -26,6 +27,7 @@ from hilum.hl7.translate import (
 )
 from hilum.workflow.access import Visit
 from hilum.workflow.registration import DemographicsSaid, MergePatients, RegisterPatient
+from hilum.workflow.unmerging import UnmergePatients
 
 # PID-8, HL7 table 0001, to Patient's Sex (0010,0040), PS3.3 C.7.1.1. A value that is not in the table says nothing.
 SEX = {"F": "F", "M": "M", "O": "O", "A": "O", "U": "", "N": ""}
@@ -76,6 +78,15 @@ def merge_from_adt(incoming: Incoming, group: Segments) -> MergePatients:
         at=event_time(incoming),
         source=incoming.source,
     )
+
+
+def unmerge_from_adt(incoming: Incoming, groups: Sequence[Segments]) -> UnmergePatients:
+    """Read the two PID segments of an A37: whom the sender separates again (HL7 v2.5.1 ch. 3.3.37)."""
+    if len(groups) != 2:
+        raise InvalidInput("The message names other than two patients.", field="PID")
+    one, other = (require_segment(group, "PID") for group in groups)
+    mine, theirs = _apart(required_identifiers(incoming, one), required_identifiers(incoming, other))
+    return UnmergePatients(mine, theirs, "ADT^A37", incoming.source)
 
 
 def _missing_mrg(incoming: Incoming, pid: Segment) -> str:

@@ -34,7 +34,12 @@ def order_events(connection: sa.Connection, order: Order) -> list[Event]:
     person = tables.patient.alias()
     survivor = sa.select(tables.patient.c.survivor_id).where(tables.patient.c.id == order.patient_id).scalar_subquery()
     family = sa.select(person.c.id).where(person.c.survivor_id == survivor)
-    registrations = (EventName.PATIENT_REGISTERED, EventName.PATIENT_UPDATED, EventName.PATIENTS_MERGED)
+    registrations = (
+        EventName.PATIENT_REGISTERED,
+        EventName.PATIENT_UPDATED,
+        EventName.PATIENTS_MERGED,
+        EventName.PATIENTS_UNMERGED,
+    )
     check = tables.prior_check
     checks = set(connection.execute(sa.select(check.c.id).where(check.c.order_id == order.id)).scalars())
     query = sa.select(_event).where(

@@ -50,6 +50,9 @@ WORDS: dict[ExceptionKind, tuple[Family, str, str]] = {
         "check", "Images after the report", "Images came after the report was signed; it may need an addendum."),
     ExceptionKind.REJECTED_AFTER_REPORT: (
         "check", "Images rejected after the report", "The report may rest on images that are not to be used."),
+    ExceptionKind.ORDER_WHILE_MERGED: (
+        "check", "Order placed while two patients were one",
+        "Their merge was undone. The order stays where it was placed: look for which of the two it is."),
     ExceptionKind.REPORT_BEFORE_IMAGES: (
         "check", "Report before images", "A report was signed for an order that has no images."),
     ExceptionKind.INSTANCE_DAMAGED: (
