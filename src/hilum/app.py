@@ -164,7 +164,7 @@ class Application:
             *dicomweb.routes(self.store, self.configuration, self.read_log, self.ingest, self.blobs),
             *fhir.routes(self.store, self.configuration, self.read_log),
             *cds_hooks.routes(self.store, self.configuration),
-            *web.routes(self.store, self.configuration, self.read_log, view),
+            *web.routes(self.store, self.configuration, self.read_log, view, self.ingest),
         ]
         return compose(
             [*routes, openapi.route(routes)],

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from fixtures.stores import MODALITY
-from fixtures.ward import RADIOLOGIST, SCANNER, Ward, on_images
+from fixtures.ward import PAGE, RADIOLOGIST, SCANNER, Ward, naming, on_images
 from hilum.core.actor import Actor, ActorKind, Door, Role
 from hilum.core.errors import Forbidden, IllegalTransition, MissingField, NotFound, Rejected
 from hilum.core.event import EventName
@@ -29,8 +29,10 @@ from hilum.workflow.rejection import (
     DecideRejection,
     RejectionCode,
     RejectionNote,
+    ReleaseImages,
     apply_rejection,
     refuse_rejection,
+    release_images,
     revoke_rejection,
 )
 
@@ -128,6 +130,7 @@ def test_a_person_applies_or_refuses_a_note_that_waits(ward: Ward) -> None:
         ward.store.run(apply_rejection, deciding(first, " "), RADIOLOGIST)
     assert len(shown(ward, order)) == 4
     ward.store.run(apply_rejection, deciding(first), RADIOLOGIST)
+    assert [item.note for item in ward.open_items(ExceptionKind.REJECTION_WAITS)] == [second]
     ward.store.run(refuse_rejection, deciding(second), RADIOLOGIST)
     assert sorted(shown(ward, order)) == sorted([two, second])
     assert not ward.open_items(ExceptionKind.REJECTION_WAITS)
@@ -214,3 +217,23 @@ def test_who_may_see_rejected_images_finds_the_notes_by_study_and_state(ward: Wa
         [(found, count)] = rejections(db, EVERYTHING, study_instance_uid=order.study_instance_uid, state="applied")
         assert (found.note_uid, found.code, found.made_by, count) == (note, "113037", "CT01", 2)
         assert rejections(db, EVERYTHING, state="waiting") == []
+
+
+def test_a_person_shows_withheld_images_with_a_reason(ward: Ward) -> None:
+    order = ward.place()
+    ward.wrong_entry(ward.start(naming(order)))
+    images = sent(ward, order)
+    assert shown(ward, order) == []
+    item = next(each for each in ward.open_items(ExceptionKind.WRONG_WORKLIST_ENTRY) if each.study_id)
+    with pytest.raises(Forbidden):
+        ward.store.run(release_images, ReleaseImages(item.id, "sure", PAGE), replace(ADMIN, role=Role.SCHEDULER))
+    with pytest.raises(Forbidden):
+        ward.store.run(release_images, ReleaseImages(item.id, "sure", PAGE), replace(ADMIN, kind=ActorKind.SERVICE))
+    with pytest.raises(MissingField):
+        ward.store.run(release_images, ReleaseImages(item.id, "", PAGE), RADIOLOGIST)
+    assert shown(ward, order) == []
+    ward.store.run(release_images, ReleaseImages(item.id, "the technologist chose the wrong button", PAGE), RADIOLOGIST)
+    assert sorted(shown(ward, order)) == sorted(images)
+    assert not [each for each in ward.open_items(ExceptionKind.WRONG_WORKLIST_ENTRY) if each.study_id]
+    with pytest.raises(IllegalTransition):
+        ward.store.run(release_images, ReleaseImages(item.id, "again", PAGE), RADIOLOGIST)

@@ -24,7 +24,6 @@ from fixtures.ward import (
     Ward,
     image,
     merge,
-    mrn,
     naming,
     on_images,
     performed,
@@ -40,6 +39,7 @@ from hilum.core.identifiers import new_uid
 from hilum.core.order import Order, Physician
 from hilum.core.report import ReportStatus
 from hilum.core.scope import EVERYTHING, NOTHING, Confidentiality
+from hilum.core.study import ExceptionKind
 from hilum.security.audit import WINDOW_SECONDS, Read, ReadLog, record_read
 from hilum.security.policy import GRANTS, LABELS, PERSONAL, RELATED_ONLY, WITHOUT_LIMITS, Action, decide, scope_for
 from hilum.storage import tables
@@ -108,10 +108,14 @@ from hilum.workflow.reconciliation import AssignStudy, DismissException, assign_
 from hilum.workflow.registration import merge_patients, register_patient
 from hilum.workflow.rejection import (
     DecideRejection,
+    RejectInstances,
     RejectionCode,
     RejectionNote,
+    ReleaseImages,
     apply_rejection,
     refuse_rejection,
+    reject_instances,
+    release_images,
     revoke_rejection,
 )
 from hilum.workflow.reporting import (
@@ -129,7 +133,6 @@ from hilum.workflow.reporting import (
 @pytest.fixture
 def ward(sqlite_store: Store) -> Ward:
     return Ward(sqlite_store)
-from hilum.workflow.unmerging import UnmergePatients, unmerge_patients
 
 
 def actor_of(role: Role, kind: ActorKind = ActorKind.PERSON, *identifiers: Identifier) -> Actor:
@@ -224,11 +227,6 @@ def _note(ward: Ward, order: Order, *, entitled: bool = False) -> DecideRejectio
     image = replace(ward.image_of(order), note=note)
     ward.store.run(record_instance, image, actor_of(Role.ADMIN))
     return DecideRejection(image.instance["sop_instance_uid"], "seen by the physicist", PAGE)
-def _unmerge(ward: Ward) -> UnmergePatients:
-    ward.merge("5", "6")
-    return UnmergePatients((mrn("5"),), (mrn("6"),), "two persons", PAGE)
-
-
 
 
 def _marked(ward: Ward, order: Order, grace: timedelta = timedelta(0)) -> str:
@@ -242,7 +240,19 @@ def _answered(ward: Ward) -> CommitmentAnswered:
     return CommitmentAnswered(uid, "PACS", ())
 
 
+def _withheld(ward: Ward, order: Order) -> ReleaseImages:
+    ward.wrong_entry(ward.start(naming(order)))
+    ward.send(ward.image_of(order))
+    item = next(item for item in ward.open_items(ExceptionKind.WRONG_WORKLIST_ENTRY) if item.study_id)
+    return ReleaseImages(item.id, "the technologist was wrong about it", PAGE)
+
+
 VERBS: dict[Any, tuple[Action, Build]] = {
+    reject_instances: (
+        Action.REJECT_IMAGES,
+        lambda w, o: RejectInstances(_study(w, o), RejectionCode.QUALITY, "blurred"),
+    ),
+    release_images: (Action.RESOLVE_EXCEPTION, _withheld),
     mark_for_deletion: (
         Action.DELETE_IMAGES,
         lambda w, o: MarkForDeletion(_study(w, o), "a phantom", timedelta(1), PAGE),
@@ -272,7 +282,6 @@ VERBS: dict[Any, tuple[Action, Build]] = {
     open_images: (Action.READ_IMAGES, lambda w, o: OpenImages(_study(w, o), o.id, o.patient_id, PAGE)),
     draft_report: (Action.DRAFT_REPORT, lambda w, o: DraftReport(o.id, "x", "", None)),
     discard_draft: (
-    unmerge_patients: (Action.MERGE_PATIENTS, lambda w, o: _unmerge(w)),
         Action.DRAFT_REPORT,
         lambda w, o: DiscardDraft(
             o.id, w.store.run(draft_report, DraftReport(o.id, "x", "", None), RADIOLOGIST).revision

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hilum.cli import access, demo, diagnose, keys, operate, queue, running, seeing, trail, verify
+from hilum.cli import access, demo, diagnose, keys, operate, queue, rejected, running, seeing, trail, verify
 
 cli = typer.Typer(
     name="hilum",
@@ -43,6 +43,7 @@ cli.command("check")(operate.check)
 cli.command("diagnose")(diagnose.diagnose)
 cli.command("trace")(operate.trace)
 cli.add_typer(queue.queue, name="queue")
+cli.add_typer(rejected.rejected, name="rejected")
 cli.add_typer(operate.messages, name="messages")
 cli.add_typer(trail.audit, name="audit")
 cli.command("reindex")(trail.reindex)

@@ -73,7 +73,7 @@ class IdentityMismatch(Conflict):
     code = "identity-mismatch"
 
 
-class Rejected(Conflict):
+class Rejected(HilumError):
     """The instance was rejected before and stays so."""
 
     code = "rejected"

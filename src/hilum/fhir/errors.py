@@ -51,6 +51,8 @@ STATUS: dict[str, tuple[int, str]] = {
     "illegal-transition": (409, "business-rule"),
     "identity-mismatch": (409, "conflict"),
     "stale": (409, "conflict"),
+    "rejected": (409, "conflict"),
+    "on-hold": (409, "conflict"),
     "unauthenticated": (401, "login"),
     "forbidden": (403, "forbidden"),
     "deadline": (503, "timeout"),

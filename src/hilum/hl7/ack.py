@@ -50,6 +50,8 @@ REFUSALS: Final = {
     "illegal-transition": ("AE", "207"),
     "identity-mismatch": ("AE", "207"),
     "stale": ("AE", "206"),
+    "rejected": ("AE", "207"),
+    "on-hold": ("AE", "207"),
     "unauthenticated": ("AR", "207"),
     "forbidden": ("AR", "207"),
     "deadline": ("AE", "207"),

@@ -65,6 +65,8 @@ STATUS = {
     "conflict": 409,
     "duplicate": 409,
     "stale": 409,
+    "rejected": 409,
+    "on-hold": 409,
     "illegal-transition": 409,
     "identity-mismatch": 409,
     "unsupported": 415,

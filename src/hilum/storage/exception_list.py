@@ -26,6 +26,10 @@ _item, _order, _study = tables.exception_item, tables.imaging_order, tables.stud
 _patient, _identifier = tables.patient, tables.patient_identifier
 
 
+# Entries about images that are withheld.
+WITHHOLDING = (ExceptionKind.WRONG_WORKLIST_ENTRY, ExceptionKind.DEMOGRAPHICS_DIFFER)
+
+
 @dataclass(frozen=True, slots=True)
 class MessageLine:
     """A journaled message in one line."""
@@ -39,7 +43,10 @@ class MessageLine:
 
 @dataclass(frozen=True, slots=True)
 class ListedItem:
-    """An open entry with what it speaks of. `is_shown` tells whether the study's page shows these images."""
+    """An open entry with what it speaks of. `is_shown` tells whether the study's page shows these images.
+
+    `is_withheld` tells whether series of the study are kept from sight until someone decides.
+    """
 
     item: ExceptionItem
     study: StudyShown | None
@@ -47,6 +54,7 @@ class ListedItem:
     order: Order | None
     message: MessageLine | None
     peer: str
+    is_withheld: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +193,9 @@ def _listed(connection: sa.Connection, scope: Scope, items: Sequence[ExceptionIt
         connection, sa.select(*columns, message.c.reason), message.c.id, [item.message_id for item in items], _message
     )
     peers, hidden = _peers(connection, list(studies)), _hidden(connection, list(studies.values()))
+    series = tables.series
+    of_these = sa.select(series.c.study_id).where(series.c.study_id.in_(list(studies)), series.c.withheld)
+    withheld = set(connection.execute(of_these.distinct()).scalars())
     return [
         ListedItem(
             item,
@@ -193,6 +204,7 @@ def _listed(connection: sa.Connection, scope: Scope, items: Sequence[ExceptionIt
             orders.get(item.order_id or ""),
             messages.get(item.message_id or ""),
             peers.get(item.study_id or "", ""),
+            item.study_id in withheld and item.kind in WITHHOLDING,
         )
         for item in items
     ]

@@ -88,6 +88,14 @@ class Exceptions:
             .values(resolved_at=self._uow.now, resolved_by=by, resolution=resolution)
         )
 
+    def resolve_noted(self, kind: ExceptionKind, note: str, by: str, resolution: str) -> None:
+        """Take the entries of a kind off the list that bear this note."""
+        self._db.execute(
+            _item.update()
+            .where(_item.c.kind == kind.value, _item.c.note == note, _item.c.resolved_at.is_(None))
+            .values(resolved_at=self._uow.now, resolved_by=by, resolution=resolution)
+        )
+
     def resolve_for_message(self, message_id: str, by: str, resolution: str) -> None:
         """Take a message's entries off the list, since it was applied in the end."""
         self._db.execute(

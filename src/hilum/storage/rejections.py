@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from hilum.core.scope import Scope
 from hilum.storage import tables
 from hilum.storage.scoping import patient_in_scope
+from hilum.storage.shown import instance_is_shown, series, series_is_shown
 
 if TYPE_CHECKING:
     from hilum.storage.unit_of_work import UnitOfWork
@@ -139,3 +140,46 @@ def rejections(
     if state:
         query = query.where(_rejection.c.state == state)
     return [(Rejection(*row[:-1]), int(row[-1])) for row in connection.execute(query)]
+
+
+@dataclass(frozen=True, slots=True)
+class RejectableInstance:
+    """An instance that is shown now."""
+
+    series_instance_uid: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    is_image: bool
+
+
+def rejectable(
+    connection: sa.Connection, study_id: str, series_instance_uid: str | None, sop_instance_uid: str | None
+) -> list[RejectableInstance]:
+    """Return the instances of a study, a series or one UID that are shown now."""
+    columns = (series.c.series_instance_uid, _instance.c.sop_class_uid, _instance.c.sop_instance_uid)
+    query = (
+        sa.select(*columns, _instance.c.rows.is_not(None))
+        .join(series, series.c.id == _instance.c.series_id)
+        .where(_instance.c.study_id == study_id, instance_is_shown(), series_is_shown())
+        .order_by(series.c.series_instance_uid, _instance.c.number, _instance.c.id)
+    )
+    if series_instance_uid is not None:
+        query = query.where(series.c.series_instance_uid == series_instance_uid)
+    if sop_instance_uid is not None:
+        query = query.where(_instance.c.sop_instance_uid == sop_instance_uid)
+    return [RejectableInstance(row[0], row[1], row[2], bool(row[3])) for row in connection.execute(query)]
+
+
+def hidden_instance(connection: sa.Connection, sop_instance_uid: str) -> Any:
+    """Return an instance that is hidden: the columns of its place, with `patient_id` and `study_id`."""
+    place = ("object_key", "object_offset", "object_length", "dataset_offset", "study_id")
+    query = (
+        sa.select(*(_instance.c[name] for name in place), _study.c.patient_id)
+        .join(_study, _study.c.id == _instance.c.study_id)
+        .where(
+            _instance.c.sop_instance_uid == sop_instance_uid,
+            _instance.c.hidden.is_not(None),
+            sa.not_(_instance.c.beside),
+        )
+    )
+    return connection.execute(query).one_or_none()

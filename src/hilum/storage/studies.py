@@ -122,6 +122,13 @@ class Studies:
         """Store whether series are kept from sight."""
         self._db.execute(_series.update().where(_series.c.id.in_(series_ids)).values(withheld=withheld))
 
+    def release_series(self, study: Study, series_ids: Sequence[str]) -> None:
+        """Show series again that were kept from sight; what is known of the study is new then."""
+        self.withhold_series(series_ids, False)
+        self._db.execute(_study.update().where(_study.c.id == study.id).values(revision=_study.c.revision + 1))
+        if study.order_id is not None:
+            refresh_unread(self._uow, study.order_id)
+
     def instance(self, sop_instance_uid: str) -> list[sa.Row[Any]]:
         """Return what is stored under a SOP Instance UID: (id, digest, study_id, beside, hidden)."""
         return list(self._db.execute(_HELD, {"of": sop_instance_uid}))

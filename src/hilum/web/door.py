@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from starlette.routing import Route
 
+from hilum.archive.ingest import Ingest
 from hilum.security.audit import ReadLog
 from hilum.settings import Configuration
 from hilum.storage.store import Store
@@ -15,12 +16,13 @@ from hilum.web.launch import Launch
 from hilum.web.ohif import Ohif
 from hilum.web.order_pages import OrderPages
 from hilum.web.pages import Pages
+from hilum.web.rejection_pages import RejectionPages
 from hilum.web.report_pages import ReportPages
 from hilum.web.view import View
 from hilum.web.worklist_pages import WorklistPages
 
 
-def routes(store: Store, configuration: Configuration, read_log: ReadLog, view: View) -> list[Route]:
+def routes(store: Store, configuration: Configuration, read_log: ReadLog, view: View, ingest: Ingest) -> list[Route]:
     """The pages of one process; each wants `request.state` as the gate fills it."""
     pages = Pages(store, configuration, read_log, view)
     return [
@@ -29,6 +31,7 @@ def routes(store: Store, configuration: Configuration, read_log: ReadLog, view: 
         *OrderPages(pages).routes(),
         *ReportPages(pages).routes(),
         *ExceptionPages(pages).routes(),
+        *RejectionPages(pages, ingest).routes(),
         *AccessPages(pages).routes(),
         *AuditPages(pages).routes(),
         *Launch(pages).routes(),

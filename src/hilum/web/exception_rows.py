@@ -92,7 +92,9 @@ def row_of_item(listed: ListedItem, candidates: Sequence[OrderCandidate], actor:
         candidates=tuple(candidate_model(candidate, listed.study) for candidate in candidates if listed.study),
         href=_href(listed),
         may_link=resolves and is_linkable(listed),
-        may_dismiss=resolves,
+        may_dismiss=resolves and listed.item.kind is not ExceptionKind.REJECTION_WAITS,
+        may_release=resolves and listed.is_withheld,
+        may_reject=may(actor, Action.REJECT_IMAGES) and listed.item.kind is ExceptionKind.REJECTION_WAITS,
     )
 
 

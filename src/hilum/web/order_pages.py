@@ -26,7 +26,10 @@ from hilum.web.models import ChainUpdate, OrderPage, ReportPanel, ReportUpdate
 from hilum.web.pages import Pages, may, see_other
 from hilum.web.reports import panel_model
 from hilum.web.subject import Subject, chain_of, has_images, images_model, priors_of, subject_of_order, subject_of_study
+from hilum.workflow.rejection import MEANINGS, RejectionCode
 
+# What a person may say; that data are past their retention is said by the rules of retention.
+CODES = (RejectionCode.PATIENT_SAFETY, RejectionCode.QUALITY, RejectionCode.WRONG_WORKLIST_ENTRY)
 NOT_HERE = "There is no such order or study, or you may not see it."
 
 
@@ -57,7 +60,7 @@ class OrderPages:
                     return see_other(
                         urls.with_query(urls.order(order.id), beside=request.query_params.get("beside", ""))
                     )
-            subject = self._subject(request, connection)
+            subject = self.subject(request, connection)
             zone = self.pages.view.zone
             chain, _ = chain_of(connection, subject)
             priors, beside = priors_of(connection, subject, zone, request.query_params.get("beside", ""), actor)
@@ -74,6 +77,9 @@ class OrderPages:
                 beside=beside,
                 exception_href=subject.exception_href,
                 may_see_images=may(actor, Action.READ_IMAGES),
+                reject_codes=tuple((code.value, MEANINGS[code]) for code in CODES)
+                if may(actor, Action.REJECT_IMAGES)
+                else (),
             )
         self.audit(actor, subject, reads_report=bool(page.report.versions))
         return self.pages.answer("order.html", page)
@@ -83,7 +89,7 @@ class OrderPages:
         actor: Actor = request.state.actor
         require(actor, Action.READ_ORDER)
         with self.pages.store.read() as connection:
-            subject = self._subject(request, connection)
+            subject = self.subject(request, connection)
             chain, images = chain_of(connection, subject)
         if request.query_params.get("seen") == chain.version:
             return Response(status_code=204)
@@ -98,7 +104,7 @@ class OrderPages:
         actor: Actor = request.state.actor
         require(actor, Action.READ_ORDER)
         with self.pages.store.read() as connection:
-            subject = self._subject(request, connection)
+            subject = self.subject(request, connection)
             panel = self._panel(connection, subject, actor)
             if request.query_params.get("seen") == panel.version:
                 return Response(status_code=204)
@@ -115,7 +121,7 @@ class OrderPages:
         if reads_report:
             self.pages.read_log.record(actor, Read(Action.READ_REPORT, patient_id, order_id))
 
-    def _subject(self, request: Request, connection: Any) -> Subject:
+    def subject(self, request: Request, connection: Any) -> Subject:
         """What the path names, if the actor may see it. Raises NotFound, which tells nobody that it exists."""
         actor: Actor = request.state.actor
         scope = scope_for(actor, Action.READ_ORDER)

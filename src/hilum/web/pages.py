@@ -36,6 +36,8 @@ NOTICES = {
     "discarded": Notice("The draft is gone."),
     "linked": Notice("Linked to the order.", "good"),
     "dismissed": Notice("Set aside."),
+    "rejected": Notice("Rejected. The images are hidden everywhere.", "warn"),
+    "released": Notice("The images are shown again.", "good"),
     "replayed": Notice("Sent again.", "good"),
     "asked": Notice("Your request is kept and the auditors are told. What is open to you is listed below.", "warn"),
     "reviewed": Notice("Reviewed.", "good"),

@@ -64,6 +64,11 @@ def report_panel(href: str) -> str:
     return f"{href}/report"
 
 
+def reject(href: str) -> str:
+    """Takes `series` (empty for all), `code` and `reason`, and rejects images of the order or study page at `href`."""
+    return f"{href}/reject"
+
+
 def start_report(href: str) -> str:
     """Takes `kind` (report, addendum, correction), opens or resumes the draft, answers with its editor."""
     return f"{href}/report/start"
@@ -108,7 +113,7 @@ def patient_studies(patient_id: str) -> str:
 
 
 def exception_verb(exception_id: str, verb: str) -> str:
-    """`verb` is candidates, link, dismiss or replay."""
+    """`verb` is candidates, link, dismiss, replay, release, reject or keep."""
     return f"{EXCEPTIONS}/{quote(exception_id, safe='')}/{verb}"
 
 

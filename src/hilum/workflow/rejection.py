@@ -7,8 +7,10 @@ back. Source: IHE RAD TF-1 "Imaging Object Change Management"; TF-2 RAD-66; PS3.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from hilum.core.actor import Actor
 from hilum.core.errors import IllegalTransition, MissingField, NotFound, Rejected
@@ -19,14 +21,17 @@ from hilum.security.guard import permit
 from hilum.security.policy import Action, decide
 from hilum.storage.access import resource_of
 from hilum.storage.deletions import has_study
+from hilum.storage.exception_list import WITHHOLDING
 from hilum.storage.hiding import REJECTED, ids_of, refresh_hidden
 from hilum.storage.rejections import (
     HeldInstance,
+    RejectableInstance,
     Rejection,
     add_rejection,
     codes_in_force,
     decide_rejection,
     held_instances,
+    rejectable,
     rejected_uids,
     rejection_of_note,
 )
@@ -74,6 +79,77 @@ class DecideRejection:
     note_uid: str
     reason: str
     source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class RejectInstances:
+    """Put a study (`study_id` of its row), or one series or instance of it, out of use, saying why."""
+
+    study_id: str
+    code: RejectionCode
+    reason: str
+    series_instance_uid: str | None = None
+    sop_instance_uid: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToReject:
+    """What a person's rejection note is made of: the study as its images name it, and what is to be named."""
+
+    study: Mapping[str, Any]
+    instances: tuple[RejectableInstance, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseImages:
+    """Show the withheld images of an entry's study again, saying why."""
+
+    item_id: str
+    reason: str
+    source: Source
+
+
+def reject_instances(uow: UnitOfWork, command: RejectInstances, actor: Actor) -> ToReject:
+    """Let a person reject images and return what the note is to name; storing the note is what hides them."""
+    study = uow.studies.get(command.study_id, lock=True)
+    permit(uow, actor, Action.REJECT_IMAGES, patient_id=study.patient_id, order_id=study.order_id, study_id=study.id)
+    if not command.reason.strip():
+        raise MissingField("Say why the images are not to be used.", field="reason")
+    instances = rejectable(uow.connection, study.id, command.series_instance_uid, command.sop_instance_uid)
+    if not instances:
+        raise NotFound("There is nothing that could be rejected.")
+    return ToReject(uow.studies.row(study.id), tuple(instances))
+
+
+def release_images(uow: UnitOfWork, command: ReleaseImages, actor: Actor) -> int:
+    """Show images that are withheld on suspicion of error, by a person's decision; return how many series."""
+    item = uow.exceptions.get(command.item_id)
+    if item is None or item.study_id is None:
+        permit(uow, actor, Action.RESOLVE_EXCEPTION)
+        raise NotFound("There is no such entry.")
+    study = uow.studies.get(item.study_id, lock=True)
+    permit(
+        uow, actor, Action.RESOLVE_EXCEPTION, patient_id=study.patient_id, order_id=study.order_id, study_id=study.id
+    )
+    reason = command.reason.strip()
+    if not reason:
+        raise MissingField("Say how you know that the images are right.", field="reason")
+    withheld = [row.id for row in uow.studies.series_of([study.id]) if row.withheld]
+    if item.resolved_at is not None or not withheld:
+        raise IllegalTransition("Nothing of this entry is withheld.")
+    uow.studies.release_series(study, withheld)
+    _audit(uow, actor, study, Action.RESOLVE_EXCEPTION, f"released: {reason}")
+    uow.exceptions.resolve_for_study(study.id, WITHHOLDING, actor.name, reason)
+    uow.emit(
+        EventName.INSTANCES_RESTORED,
+        patient_id=study.patient_id,
+        order_id=study.order_id,
+        study_id=study.id,
+        standard=command.source.standard,
+        peer=command.source.peer,
+        details={"series": len(withheld)},
+    )
+    return len(withheld)
 
 
 def receive_rejection(
@@ -153,7 +229,7 @@ def _decided(
     if rejection.state not in states:
         raise IllegalTransition("The rejection note has been decided already.")
     decide_rejection(uow, rejection.id, state, actor.name, reason)
-    uow.exceptions.resolve_for_study(study.id, (ExceptionKind.REJECTION_WAITS,), actor.name, reason)
+    uow.exceptions.resolve_noted(ExceptionKind.REJECTION_WAITS, rejection.note_uid, actor.name, reason)
     return rejection, study
 
 

@@ -60,6 +60,8 @@ _GENERAL: dict[str, int] = {
     "illegal-transition": PROCESSING_FAILURE,
     "identity-mismatch": PROCESSING_FAILURE,
     "stale": PROCESSING_FAILURE,
+    "rejected": PROCESSING_FAILURE,
+    "on-hold": PROCESSING_FAILURE,
     "unauthenticated": NOT_AUTHORIZED,
     "forbidden": NOT_AUTHORIZED,
     "deadline": RESOURCE_LIMITATION,

@@ -21,6 +21,8 @@ HTTP_STATUS: dict[str, int] = {
     "illegal-transition": 409,
     "identity-mismatch": 409,
     "stale": 409,
+    "rejected": 409,
+    "on-hold": 409,
     "unauthenticated": 401,
     "forbidden": 403,
     "deadline": 503,

@@ -39,6 +39,8 @@ class ExceptionRow:
     may_link: bool = False
     may_dismiss: bool = False
     may_replay: bool = False
+    may_release: bool = False
+    may_reject: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,6 +110,8 @@ class OrderPage:
     beside: ViewerModel | None = None
     exception_href: str = ""
     may_see_images: bool = True
+    # Why this person may reject images, with the words for it; empty for those who may not.
+    reject_codes: tuple[tuple[str, str], ...] = ()
 
     @property
     def image_count(self) -> int:
