@@ -16,12 +16,13 @@ def main(message: str) -> None:
     """Bring an empty SQLite database up to date and let Alembic compare it with the tables."""
     with tempfile.TemporaryDirectory() as folder:
         engine = open_engine("sqlite", Path(folder) / "empty.db")
-        migrate(engine)
+        versions = sorted(Path("src/hilum/storage/migrations/versions").glob("*.py"))
+        if versions:
+            migrate(engine)
         with engine.begin() as connection:
             config = alembic.config.Config()
             config.set_main_option("script_location", "src/hilum/storage/migrations")
             config.attributes["connection"] = connection
-            versions = sorted(Path("src/hilum/storage/migrations/versions").glob("*.py"))
             alembic.command.revision(config, message, autogenerate=True, rev_id=f"{len(versions) + 1:04}")
 
 

@@ -304,8 +304,9 @@ reassignment = sa.Table(
     metadata,
     sa.Column("id", Id, primary_key=True),
     sa.Column("kind", sa.String(10), nullable=False),
-    _reference("study_id", "study", nullable=False),
-    _reference("into_study_id", "study", nullable=False),
+    # No references: what was done stays on record when the study is deleted.
+    sa.Column("study_id", Id, nullable=False, index=True),
+    sa.Column("into_study_id", Id, nullable=False, index=True),
     # Patient, order and state of the study before, and after.
     sa.Column("before", Json, nullable=False),
     sa.Column("after", Json, nullable=False),

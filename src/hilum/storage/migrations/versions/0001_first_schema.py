@@ -254,6 +254,26 @@ def upgrade() -> None:
     )
     op.create_index("ix_quarantine_resolved_at_id", "quarantine", ["resolved_at", "id"], unique=False)
     op.create_table(
+        "reassignment",
+        sa.Column("id", sa.String(length=26), nullable=False),
+        sa.Column("kind", sa.String(length=10), nullable=False),
+        sa.Column("study_id", sa.String(length=26), nullable=False),
+        sa.Column("into_study_id", sa.String(length=26), nullable=False),
+        sa.Column("before", Json(), nullable=False),
+        sa.Column("after", Json(), nullable=False),
+        sa.Column("series_ids", Json(), nullable=False),
+        sa.Column("instance_ids", Json(), nullable=False),
+        sa.Column("reason", PlainText(), nullable=False),
+        sa.Column("by", PlainText(), nullable=False),
+        sa.Column("at", UtcDateTime(timezone=True), nullable=False),
+        sa.Column("undone_at", UtcDateTime(timezone=True), nullable=True),
+        sa.Column("undone_by", PlainText(), nullable=True),
+        sa.Column("undone_reason", PlainText(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_reassignment")),
+    )
+    op.create_index(op.f("ix_reassignment_into_study_id"), "reassignment", ["into_study_id"], unique=False)
+    op.create_index(op.f("ix_reassignment_study_id"), "reassignment", ["study_id"], unique=False)
+    op.create_table(
         "rejection",
         sa.Column("id", sa.String(length=26), nullable=False),
         sa.Column("note_uid", sa.String(length=64), nullable=False),
@@ -777,28 +797,6 @@ def upgrade() -> None:
     op.create_index(op.f("ix_performed_scheduled_order_id"), "performed_scheduled", ["order_id"], unique=False)
     op.create_index(op.f("ix_performed_scheduled_step_id"), "performed_scheduled", ["step_id"], unique=False)
     op.create_table(
-        "reassignment",
-        sa.Column("id", sa.String(length=26), nullable=False),
-        sa.Column("kind", sa.String(length=10), nullable=False),
-        sa.Column("study_id", sa.String(length=26), nullable=False),
-        sa.Column("into_study_id", sa.String(length=26), nullable=False),
-        sa.Column("before", Json(), nullable=False),
-        sa.Column("after", Json(), nullable=False),
-        sa.Column("series_ids", Json(), nullable=False),
-        sa.Column("instance_ids", Json(), nullable=False),
-        sa.Column("reason", PlainText(), nullable=False),
-        sa.Column("by", PlainText(), nullable=False),
-        sa.Column("at", UtcDateTime(timezone=True), nullable=False),
-        sa.Column("undone_at", UtcDateTime(timezone=True), nullable=True),
-        sa.Column("undone_by", PlainText(), nullable=True),
-        sa.Column("undone_reason", PlainText(), nullable=True),
-        sa.ForeignKeyConstraint(["into_study_id"], ["study.id"], name=op.f("fk_reassignment_into_study_id")),
-        sa.ForeignKeyConstraint(["study_id"], ["study.id"], name=op.f("fk_reassignment_study_id")),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_reassignment")),
-    )
-    op.create_index(op.f("ix_reassignment_into_study_id"), "reassignment", ["into_study_id"], unique=False)
-    op.create_index(op.f("ix_reassignment_study_id"), "reassignment", ["study_id"], unique=False)
-    op.create_table(
         "report_version",
         sa.Column("report_id", sa.String(length=26), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
@@ -904,9 +902,6 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_series_origin_study_id"), table_name="series")
     op.drop_table("series")
     op.drop_table("report_version")
-    op.drop_index(op.f("ix_reassignment_study_id"), table_name="reassignment")
-    op.drop_index(op.f("ix_reassignment_into_study_id"), table_name="reassignment")
-    op.drop_table("reassignment")
     op.drop_index(op.f("ix_performed_scheduled_step_id"), table_name="performed_scheduled")
     op.drop_index(op.f("ix_performed_scheduled_order_id"), table_name="performed_scheduled")
     op.drop_table("performed_scheduled")
@@ -1016,6 +1011,9 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_rejection_study_instance_uid"), table_name="rejection")
     op.drop_index(op.f("ix_rejection_study_id"), table_name="rejection")
     op.drop_table("rejection")
+    op.drop_index(op.f("ix_reassignment_study_id"), table_name="reassignment")
+    op.drop_index(op.f("ix_reassignment_into_study_id"), table_name="reassignment")
+    op.drop_table("reassignment")
     op.drop_index("ix_quarantine_resolved_at_id", table_name="quarantine")
     op.drop_table("quarantine")
     op.drop_index(op.f("ix_patient_survivor_id"), table_name="patient")
