@@ -14,7 +14,7 @@ from hilum.core.actor import Actor
 from hilum.core.errors import HilumError
 from hilum.core.event import Event, EventName
 from hilum.delivery.context import load_context
-from hilum.delivery.images import IMAGE_KINDS, image_delivery
+from hilum.delivery.images import IMAGE_KINDS, OF_IMAGES, PRIORS, image_delivery, prior_delivery
 from hilum.delivery.ports import Encoder, EventContext
 from hilum.delivery.rules import ConditionFailed, Rules, values_of
 from hilum.settings import Destination, Route, Settings
@@ -31,6 +31,7 @@ LEASE_SECONDS = 3.0
 BATCH = 64
 # The kinds of deliveries whose body could not be made yet, and from what it is to be made.
 UNMADE_EVENT, UNMADE_RAW = "unmade event", "unmade raw"
+UNMADE = {"event": UNMADE_EVENT, "raw": UNMADE_RAW, **{send: f"unmade {send}" for send in sorted(OF_IMAGES)}}
 KIND_LIMIT = 40
 
 
@@ -96,18 +97,18 @@ def _made_of(uow: UnitOfWork, event: Event, command: RouteEvents) -> list[_Made]
 def _deliveries_of(uow: UnitOfWork, event: Event, command: RouteEvents) -> list[_Made]:
     context = load_context(uow, event)
     survivor = context.patient.id if context.patient else None
-    made: dict[str, _Made] = {}
-    for name, way in _ways(context, command.rules).items():
+    made: list[_Made] = []
+    for (name, _), way in _ways(context, command.rules).items():
         destination = command.settings.destination_named(name)
         if destination is None:
             continue
         if way.failed:
             new: NewDelivery | None = unmade("parked", "condition-failed", way.send)
         else:
-            new = make(context, destination, command.settings, command.encoders, way.routes)
+            new = make(uow, context, destination, command.settings, command.encoders, way.routes)
         if new is not None:
-            made[name] = _Made(name, _subject(context), survivor, new)
-    return list(made.values())
+            made.append(_Made(name, _subject(context), survivor, new))
+    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +124,11 @@ class _Way:
         return self.routes[0].send
 
 
-def _ways(context: EventContext, rules: Rules) -> dict[str, _Way]:
-    """Return where an event goes, by destination; those that are decided come first."""
+def _ways(context: EventContext, rules: Rules) -> dict[tuple[str, str], _Way]:
+    """Return where an event goes, by destination and what of it; those that are decided come first."""
     values = values_of(context)
-    decided: dict[str, list[Route]] = {}
-    undecided: dict[str, list[Route]] = {}
+    decided: dict[tuple[str, str], list[Route]] = {}
+    undecided: dict[tuple[str, str], list[Route]] = {}
     for rule in rules.on(context.event.name):
         failed = False
         try:
@@ -136,13 +137,16 @@ def _ways(context: EventContext, rules: Rules) -> dict[str, _Way]:
             log.error("the condition of a route failed", extra=_named(context.event, ",".join(rule.route.to)))
             holds = failed = True
         if holds:
+            # A message as such and what it tells are the same thing said twice, availability and images are not.
+            what = rule.route.send if rule.route.send in OF_IMAGES else ""
             for name in rule.route.to:
-                (undecided if failed else decided).setdefault(name, []).append(rule.route)
-    ways = {name: _Way(tuple(routes)) for name, routes in decided.items()}
-    return ways | {name: _Way(tuple(routes), True) for name, routes in undecided.items() if name not in ways}
+                (undecided if failed else decided).setdefault((name, what), []).append(rule.route)
+    ways = {key: _Way(tuple(routes)) for key, routes in decided.items()}
+    return ways | {key: _Way(tuple(routes), True) for key, routes in undecided.items() if key not in ways}
 
 
 def make(
+    uow: UnitOfWork,
     context: EventContext,
     destination: Destination,
     settings: Settings,
@@ -153,6 +157,8 @@ def make(
     send = routes[0].send
     if send == "raw":
         return _raw(context)
+    if send == PRIORS:
+        return prior_delivery(uow, context, settings, routes)
     if destination.kind in IMAGE_KINDS:
         return image_delivery(context, destination, routes)
     encoder = encoders.get(destination.kind)
@@ -178,7 +184,7 @@ def _raw(context: EventContext) -> NewDelivery | None:
 
 def unmade(state: str, reason: str, send: str) -> NewDelivery:
     """A delivery without a body: "dead" stops its lane, "parked" does not; its body is made when it is replayed."""
-    return NewDelivery(UNMADE_RAW if send == "raw" else UNMADE_EVENT, "", b"", "", state, reason)
+    return NewDelivery(UNMADE.get(send, UNMADE_EVENT), "", b"", "", state, reason)
 
 
 def _named(event: Event, destination: str) -> dict[str, str]:

@@ -11,13 +11,12 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Literal
 
 from hilum.core.actor import Actor
 from hilum.core.event import Event, EventName
 from hilum.delivery.context import load_context
 from hilum.delivery.ports import Encoder, EventContext, SendOutcome, Sent
-from hilum.delivery.routing import KIND_LIMIT, UNMADE_RAW, make
+from hilum.delivery.routing import KIND_LIMIT, UNMADE, make
 from hilum.settings import Destination, Route, Settings
 from hilum.storage.deliveries import Delivery
 from hilum.storage.unit_of_work import UnitOfWork
@@ -98,7 +97,7 @@ def make_body(uow: UnitOfWork, command: MakeBody, actor: Actor) -> Delivery | No
     """Make the body of a delivery that has none; None when that settled it: still impossible, or nothing to say."""
     delivery = command.delivery
     context = load_context(uow, uow.deliveries.event(delivery.event_id))
-    new = make(context, command.destination, command.settings, command.encoders, _routes_of(context, command))
+    new = make(uow, context, command.destination, command.settings, command.encoders, _routes_of(context, command))
     if new is None:
         uow.deliveries.settle(delivery, state="superseded", reason="nothing-to-say")
         return None
@@ -112,13 +111,13 @@ def make_body(uow: UnitOfWork, command: MakeBody, actor: Actor) -> Delivery | No
 def _routes_of(context: EventContext, command: MakeBody) -> list[Route]:
     """The routes that lead the event here: what a person lets go on goes whatever their conditions say."""
     event = context.event.name.value
-    send: Literal["event", "raw"] = "raw" if command.delivery.kind == UNMADE_RAW else "event"
+    send = next((send for send, kind in UNMADE.items() if kind == command.delivery.kind), "event")
     routes = [
         route
         for route in command.settings.route
         if route.on == event and command.destination.name in route.to and route.send == send
     ]
-    return routes or [Route(on=event, to=(command.destination.name,), send=send)]
+    return routes or [Route.model_validate({"on": event, "to": [command.destination.name], "send": send})]
 
 
 def settle_try(uow: UnitOfWork, command: SettleTry, actor: Actor) -> Settled:

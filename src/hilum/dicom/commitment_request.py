@@ -22,7 +22,6 @@ from hilum.dicom.encode import encode
 from hilum.dicom.identifier import Keys
 from hilum.dicom.requestor import Called, NothingAccepted, associate
 from hilum.dicom.upper_layer.syntaxes import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
-from hilum.settings import Destination
 from hilum.storage.deliveries import Delivery
 from hilum.storage.forwarding import AskedCommitment, Candidate, commitment_for
 from hilum.storage.store import Store
@@ -44,19 +43,19 @@ class CommitmentRequests:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def ensure(self, delivery: Delivery, called: Called, destination: Destination, images: Sequence[Candidate]) -> Sent:
-        """Tell how far the commitment to these images is; ask where that was not done yet."""
+    def ensure(self, delivery: Delivery, called: Called, ledger: str, images: Sequence[Candidate]) -> Sent:
+        """Tell how far the commitment to these images is, noted in `ledger`; ask where that was not done yet."""
         if not images:
             return Sent(SendOutcome.ACCEPTED)
         with self._store.read() as connection:
             asked = commitment_for(connection, delivery.id)
         if asked is None or self._is_forgotten(asked):
-            return self._ask(delivery, called, destination, images)
+            return self._ask(delivery, called, ledger, images)
         if asked.answered_at is None:
             return AWAITING
         if asked.failed:
             # What was lacking has been sent again by now; a destination that goes on lacking it is given up.
-            again = self._ask(delivery, called, destination, images)
+            again = self._ask(delivery, called, ledger, images)
             return Sent(SendOutcome.ERROR, "not-committed") if again is AWAITING else again
         return Sent(SendOutcome.ACCEPTED, "committed")
 
@@ -71,10 +70,10 @@ class CommitmentRequests:
     def _is_forgotten(self, asked: AskedCommitment) -> bool:
         return asked.answered_at is None and self._store.clock() - asked.asked_at > PATIENCE
 
-    def _ask(self, delivery: Delivery, called: Called, destination: Destination, images: Sequence[Candidate]) -> Sent:
+    def _ask(self, delivery: Delivery, called: Called, ledger: str, images: Sequence[Candidate]) -> Sent:
         transaction_uid = f"2.25.{uuid.uuid4().int}"
         # Noted first: the answer may be quicker than we are.
-        command = AskCommitment(transaction_uid, destination.name, called.ae_title, delivery.id)
+        command = AskCommitment(transaction_uid, ledger, called.ae_title, delivery.id)
         self._store.run(ask_commitment, command, ACTOR)
         try:
             status = _request(called, transaction_uid, images, lambda *report: self._hear(called.ae_title, *report))

@@ -63,9 +63,11 @@ class Forwarding:
         for study_id in job.studies:
             with self._store.read() as connection:
                 study = shown_study(connection, study_id)
-                images = images_of(connection, study_id, destination.name, sent=False) if study else []
-            if study is None:
+                images = images_of(connection, study_id, job.ledger(destination), sent=False) if study else []
+            if study is None and not job.order:
                 return None
+            if study is None:
+                continue  # a prior that may not be shown any more
             chosen = tuple(each for each in images if each.peer not in came_from and self._goes(study, each, only))
             if chosen:
                 found.append(Missing(study, chosen))
@@ -77,7 +79,7 @@ class Forwarding:
             return [
                 each
                 for study_id in job.studies
-                for each in images_of(connection, study_id, destination.name, sent=True)
+                for each in images_of(connection, study_id, job.ledger(destination), sent=True)
             ]
 
     def audit(self, study: ShownStudy, destination: Destination) -> None:
@@ -85,9 +87,9 @@ class Forwarding:
         images = OpenImages(study.id, study.order_id, study.patient_id, Source("DICOM", destination.name))
         self._store.run(move_images, MoveImages(images, destination.name), ACTOR)
 
-    def progress(self, destination: Destination) -> Progress:
+    def progress(self, job: ImageJob, destination: Destination) -> Progress:
         """Begin a try."""
-        return Progress(self._store, destination.name, self.stopping)
+        return Progress(self._store, job.ledger(destination), self.stopping)
 
     def _goes(self, study: ShownStudy, image: Candidate, only: Only) -> bool:
         return only.everything or only.holds(values_of_image(study, image), lambda: self._header(image))

@@ -14,8 +14,9 @@ from hilum.archive.blobs import BlobStore
 from hilum.archive.render_pool import RenderPool
 from hilum.core.errors import HilumError, Unavailable
 from hilum.delivery.conditions import ConditionFailed, RouteError
-from hilum.delivery.images import ImageJob
+from hilum.delivery.images import AVAILABILITY, ImageJob
 from hilum.delivery.ports import SendOutcome, Sent
+from hilum.dicom.availability import Availability
 from hilum.dicom.called import called_destination, titles_of
 from hilum.dicom.coercing import Coercing
 from hilum.dicom.commitment_request import CommitmentRequests
@@ -47,6 +48,7 @@ class ImageSender:
         self._outgoing = Outgoing(Coercing(store, blobs, configuration), self._pool)
         self._forwarding = Forwarding(store)
         self._commitments = CommitmentRequests(store)
+        self._availability = Availability(store, configuration)
 
     def send(self, delivery: Delivery, destination: Destination) -> Sent:
         """Send what the destination lacks, for a while; PARTIAL where more is left."""
@@ -54,6 +56,8 @@ class ImageSender:
         try:
             called = called_destination(destination, settings.dicom, self._configuration.home)
             job = ImageJob.of(delivery.body)
+            if delivery.kind == AVAILABILITY:
+                return self._availability.tell(delivery, job, called)
             missing = self._forwarding.missing(job, destination, titles_of(called, settings.dicom))
         except ConditionFailed:
             return Sent(SendOutcome.REJECTED, "condition-failed")
@@ -63,11 +67,13 @@ class ImageSender:
             return Sent(SendOutcome.TRANSIENT, error.code)
         if missing is None:
             return Sent(SendOutcome.REJECTED, "not-shown")
-        progress = self._forwarding.progress(destination)
+        progress = self._forwarding.progress(job, destination)
         sent = self._send_all(missing, called, destination, progress)
         if sent.outcome is not SendOutcome.ACCEPTED or not destination.commitment:
             return sent
-        return self._commitments.ensure(delivery, called, destination, self._forwarding.taken(job, destination))
+        return self._commitments.ensure(
+            delivery, called, job.ledger(destination), self._forwarding.taken(job, destination)
+        )
 
     def close(self) -> None:
         """End tries at their next image, and the processes that decode."""

@@ -26,13 +26,13 @@ from hilum.archive.render_pool import RenderPool
 from hilum.archive.retrieve import stream_instance
 from hilum.core.errors import HilumError
 from hilum.delivery.conditions import ConditionFailed, RouteError
-from hilum.delivery.images import ImageJob
+from hilum.delivery.images import AVAILABILITY, ImageJob
 from hilum.delivery.ports import SendOutcome, Sent
 from hilum.delivery.senders.secret import read_secret
 from hilum.delivery.senders.webhook import outcome_of
 from hilum.dicom.coercing import Coercing
 from hilum.dicom.forwarding import Forwarding, Missing, Progress
-from hilum.dicom.uncompressed import part10_rewritten
+from hilum.dicom.rewriting import Rewriting
 from hilum.security.live_tls import caller_context
 from hilum.settings import Configuration, Destination
 from hilum.storage.deliveries import Delivery
@@ -73,22 +73,25 @@ class StowSender:
         self._configuration = configuration
         self._blobs = blobs
         self._pool = RenderPool()
-        self._opened = instance_opener(blobs, cached=2)
         self._coercing = Coercing(store, blobs, configuration)
+        self._rewriting = Rewriting(self._coercing, instance_opener(blobs, cached=2), self._pool.render)
         self._forwarding = Forwarding(store)
 
     def send(self, delivery: Delivery, destination: Destination) -> Sent:
         """Send what the destination lacks, for a while; PARTIAL where more is left."""
         self._configuration.refresh()
+        if delivery.kind == AVAILABILITY:
+            return Sent(SendOutcome.REJECTED, "not-by-stow")
         try:
-            missing = self._forwarding.missing(ImageJob.of(delivery.body), destination, {destination.name})
+            job = ImageJob.of(delivery.body)
+            missing = self._forwarding.missing(job, destination, {destination.name})
         except ConditionFailed:
             return Sent(SendOutcome.REJECTED, "condition-failed")
         except RouteError as error:
             return Sent(SendOutcome.REJECTED, error.code)
         if missing is None:
             return Sent(SendOutcome.REJECTED, "not-shown")
-        progress = self._forwarding.progress(destination)
+        progress = self._forwarding.progress(job, destination)
         try:
             return self._send_all(missing, destination, progress)
         except NotTaken as refused:
@@ -145,9 +148,8 @@ class StowSender:
         return self._coercing.file_length(image.stored, made), self._coercing.file(image.stored, made)
 
     def _uncompressed(self, image: Candidate) -> bytes:
-        made = self._made(image)
-        file = None if made is None else b"".join(self._coercing.file(image.stored, made))
-        return part10_rewritten(self._blobs, image.stored, self._opened, self._pool.render, file)
+        pieces, _ = self._rewriting.of(image.stored, EXPLICIT_LITTLE, self._made(image)).part10()
+        return b"".join(pieces)
 
     def _made(self, image: Candidate) -> Coerced | None:
         coercion = self._coercing.of(image.stored)

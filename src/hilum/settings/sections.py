@@ -6,6 +6,7 @@ Unknown keys are refused, so that a slip of the pen never becomes a silent defau
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal, Self
 
@@ -36,6 +37,7 @@ from hilum.settings.errors import SettingsError
 MIB = 1024 * 1024
 AcceptUnknown = Literal["none", "loopback"]
 Filler = Literal["auto", "hilum", "external"]
+RouteSend = Literal["event", "raw", "availability", "priors"]
 DestinationKind = Literal["hl7", "dicom", "stow", "fhir", "webhook", "smtp", "file", "s3"]
 
 
@@ -355,6 +357,14 @@ class PriorsSettings(Section):
     """Which earlier examinations are named at ordering and at reading."""
 
     look_back_years: int = Field(default=5, ge=1, le=100, description="How far back a prior is relevant.")
+    prefetch_most: int = Field(
+        default=3, ge=1, le=50, description='How many priors of an order a route with `send = "priors"` sends at most.'
+    )
+
+    @property
+    def look_back(self) -> timedelta:
+        """How far back a prior is relevant."""
+        return timedelta(days=365.25 * self.look_back_years)
 
 
 class AuditSettings(Section):
@@ -454,8 +464,11 @@ class Route(Section):
         description="CEL over event, order, report, study, patient, message; empty: always.",
     )
     to: tuple[Name, ...] = Field(min_length=1, description="Names of destinations.")
-    send: Literal["event", "raw"] = Field(
-        default="event", description="`raw` forwards a received message byte for byte."
+    send: RouteSend = Field(
+        default="event",
+        description="`raw` forwards a received message byte for byte; `availability` tells a dicom destination which "
+        "images can be retrieved here (IAN); `priors` sends the relevant priors of an order to dicom and stow "
+        "destinations.",
     )
     only: str = Field(
         default="",

@@ -82,6 +82,15 @@ def exams_of_study(uow: UnitOfWork, study_id: str, order_id: str | None) -> list
     return list(exams.values())
 
 
+def exam_uids(connection: sa.Connection, study_id: str, order_id: str | None) -> list[str]:
+    """Return the SOP Instance UIDs of the performed steps that made a study."""
+    of_order = sa.select(_scheduled.c.performed_id).where(_scheduled.c.order_id == order_id)
+    query = sa.select(_performed.c.sop_instance_uid).where(
+        sa.or_(_performed.c.id.in_(of_order), _performed.c.id.in_(_exams_of_series(study_id)))
+    )
+    return list(connection.execute(query.order_by(_performed.c.id)).scalars())
+
+
 def holds_all_listed(connection: sa.Connection, study_id: str, order_id: str | None) -> bool:
     """Tell whether all that the completed exams of a study list is stored; one that lists nothing proves nothing."""
     of_order = sa.select(_scheduled.c.performed_id).where(_scheduled.c.order_id == order_id)

@@ -89,13 +89,7 @@ def check_priors(uow: UnitOfWork, command: CheckPriors, actor: Actor) -> PriorFi
     region = region_of(command.procedure)
     any_exam = not (command.procedure.value or command.procedure.meaning)
     orders = {order.id: order for order in uow.orders.of_patients(family)}
-    priors = [
-        prior
-        for study in _shown(uow, family)
-        if (prior := _prior(study, orders, modality, region)).at >= uow.now - command.look_back
-        and (any_exam or prior.same_region or (prior.same_family and not region))
-    ]
-    priors.sort(key=lambda prior: (not any_exam and not prior.same_family, -prior.at.timestamp()))
+    priors = _relevant(uow, family, orders, modality, region, uow.now - command.look_back, any_exam)
     priors = [
         replace(prior, report=uow.reports.seen_of_order(prior.order.id)) if prior.order else prior for prior in priors
     ]
@@ -114,11 +108,41 @@ def check_priors(uow: UnitOfWork, command: CheckPriors, actor: Actor) -> PriorFi
     return PriorFindings(patient, tuple(priors), duplicates)
 
 
+def priors_of_order(uow: UnitOfWork, order: Order, look_back: timedelta) -> list[Prior]:
+    """Return the earlier exams that bear on an order, the best first; its own images are none of them."""
+    family = uow.patients.family(uow.patients.survivor(order.patient_id).id)
+    orders = {each.id: each for each in uow.orders.of_patients(family)}
+    since = uow.now - look_back
+    found = _relevant(uow, family, orders, order.modality, order.body_region, since, any_exam=False)
+    own = order.study_instance_uid
+    return [prior for prior in found if prior.study.order_id != order.id and prior.study.study_instance_uid != own]
+
+
 def keep_feedback(uow: UnitOfWork, command: KeepFeedback, actor: Actor) -> None:
     """Keep what became of cards."""
     permit(uow, actor, Action.CHECK_PRIORS)
     for card in command.cards:
         uow.orders.keep_card_feedback(command.service, card.card, card.outcome, card.body, actor.name)
+
+
+def _relevant(
+    uow: UnitOfWork,
+    family: list[str],
+    orders: dict[str, Order],
+    modality: str,
+    region: str,
+    since: datetime,
+    any_exam: bool,
+) -> list[Prior]:
+    """Return what bears on an exam of a modality and region: of the same family first, then the newest."""
+    priors = [
+        prior
+        for study in _shown(uow, family)
+        if (prior := _prior(study, orders, modality, region)).at >= since
+        and (any_exam or prior.same_region or (prior.same_family and not region))
+    ]
+    priors.sort(key=lambda prior: (not any_exam and not prior.same_family, -prior.at.timestamp()))
+    return priors
 
 
 def _shown(uow: UnitOfWork, family: list[str]) -> list[Study]:
