@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 import pytest
 from chromium import barriers, picture, sign_in, tab
 from hospital import NADIA, PASSWORD, SLICES, Hospital, person
 from playwright.sync_api import Browser, Page
 
+from hilum.core.actor import Identifier
 from hilum.core.order import Order, Priority
 from hilum.core.report import ReportStatus
+from hilum.storage.audit_records import find_person
+from hilum.workflow.access import BreakGlass, break_glass
 from hilum.workflow.reporting import DraftReport, SignReport, draft_report, sign_report
 from hilum.workflow.source import Source
 
@@ -109,6 +113,40 @@ def test_sign_in_has_no_barrier(hospital: Hospital, browser: Browser, theme: str
         opened.goto("/")
         picture(opened, f"login-{theme}")
         assert barriers(opened) == []
+
+
+def open_by_emergency(hospital: Hospital) -> str:
+    """Let a physician break the glass of a patient who is not theirs; return the patient."""
+    store = hospital.application.store
+    hospital.place("88120")
+    with store.read() as db:
+        patient = find_person(db, "88120", "GENHOSP")
+    assert patient
+    page = Source("Hilum page", "vance")
+    command = BreakGlass(Identifier("88120", "GENHOSP"), "Unconscious in the emergency room", timedelta(hours=1), page)
+    store.run(break_glass, command, person("vance"))
+    return patient
+
+
+def test_pages_of_access_and_audit_have_no_barrier(hospital: Hospital, browser: Browser, theme: str) -> None:
+    patient = open_by_emergency(hospital)
+    seen = {
+        "vance": {"break-glass": "/access/break-glass", "sessions": "/auth/sessions"},
+        "auditor": {
+            "audit": "/audit",
+            "audit-report": f"/audit/patient/{patient}",
+            "reviews": "/access/reviews",
+            "reviews-all": "/access/reviews?all=1",
+            "not-for-auditors": "/exceptions",
+        },
+    }
+    for name, pages in seen.items():
+        with tab(browser, hospital.root, color_scheme=theme) as opened:
+            sign_in(opened, name, PASSWORD)
+            for called, path in pages.items():
+                opened.goto(path)
+                picture(opened, f"{called}-{theme}")
+                assert barriers(opened) == [], called
 
 
 def test_dialogs_have_no_barrier(page: Page, scene: Scene) -> None:

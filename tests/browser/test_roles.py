@@ -6,7 +6,7 @@ import re
 
 import pytest
 import requests
-from hospital import NADIA, PASSWORD, VANCE, Hospital, person
+from hospital import NADIA, PASSWORD, STAFF, VANCE, Hospital, person
 
 from hilum.core.order import Order
 from hilum.core.report import ReportStatus
@@ -17,6 +17,8 @@ from hilum.workflow.source import Source
 pytestmark = pytest.mark.xdist_group("browser")
 
 HTML = {"Accept": "text/html"}
+# Signs in with a password for once at first.
+NEWCOMER = "okafor"
 TOKEN = re.compile(r'name="csrf_token" value="([^"]+)"')
 
 
@@ -49,6 +51,20 @@ def session(hospital: Hospital, name: str) -> requests.Session:
     return found
 
 
+@pytest.mark.parametrize("name", [account for account, *_ in STAFF if account != NEWCOMER])
+def test_each_person_lands_on_a_page_that_their_role_may_see(hospital: Hospital, name: str) -> None:
+    with requests.Session() as browser:
+        browser.headers.update(HTML)
+        token = TOKEN.search(browser.get(hospital.root + "/").text)
+        assert token
+        form = {"csrf_token": token[1], "user_name": name, "password": PASSWORD, "next": "/"}
+        landed = browser.post(hospital.root + "/auth/login", data=form)
+        assert landed.status_code == 200
+        assert landed.url == hospital.root + ("/audit" if name == "auditor" else "/")
+        assert f'class="brand" href="{"/audit" if name == "auditor" else "/"}"' in landed.text
+        assert (">Worklist</a>" in landed.text) is (name != "auditor")
+
+
 def test_physician_sees_the_own_patients_only(hospital: Hospital, signed: Order, foreign: Order) -> None:
     mine = session(hospital, "lindqvist")
     assert "Nadia" in mine.get(hospital.root + "/").text
@@ -78,6 +94,7 @@ def test_auditor_opens_no_page_with_patients(hospital: Hospital, signed: Order) 
     auditor = session(hospital, "auditor")
     for path in ("/", "/worklist/rows", f"/orders/{signed.id}", "/exceptions"):
         answer = auditor.get(hospital.root + path)
+        assert 'class="button" href="/audit"' in answer.text, "the way back is a page of theirs"
         assert answer.status_code == 403, path
         assert "Not for your role" in answer.text
         assert "Nadia" not in answer.text

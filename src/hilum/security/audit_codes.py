@@ -112,6 +112,7 @@ MEANINGS: dict[str, Meaning] = {
     "grant-access": Meaning(SECURITY_ALERT, "C", "create", "granted access", SECURITY_CONFIGURATION),
     "revoke-access": Meaning(SECURITY_ALERT, "U", "update", "took granted access back", SECURITY_CONFIGURATION),
     "break-glass": Meaning(SECURITY_ALERT, "E", "", "broke the glass", EMERGENCY_OVERRIDE),
+    "break-glass-reason": Meaning(SECURITY_ALERT, "E", "", "said why the glass was broken", EMERGENCY_OVERRIDE),
     "read-access-reviews": _read(AUDIT_LOG_USED, "saw which access waits for a review"),
     "review-access": Meaning(SECURITY_ALERT, "U", "update", "reviewed an access", SECURITY_CONFIGURATION),
     "connect": Meaning(SECURITY_ALERT, "E", "", "tried to connect", NODE_AUTHENTICATION),

@@ -9,9 +9,11 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from hilum.core.actor import Actor
 from hilum.serve.identity import SESSION_COOKIE, cookie, new_session_secret, session_cookie, session_id_of
 from hilum.settings import Configuration
 from hilum.storage.store import Store
+from hilum.web.landing import home_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +48,9 @@ class BrowserSessions:
         expires = self._store.clock() + timedelta(minutes=self._configuration.current.security.session_minutes)
         return Opening(new_session_secret(), expires, session_id_of(before) if before else "")
 
-    def opened(self, opening: Opening, next_url: str) -> Response:
-        """Hand out the cookie and go on."""
-        answer = RedirectResponse(next_url, 303)
+    def opened(self, opening: Opening, next_url: str, actor: Actor) -> Response:
+        """Hand out the cookie and go on: to the page that was wanted, else to where this person begins."""
+        answer = RedirectResponse(home_of(actor) if next_url == "/" else next_url, 303)
         answer.headers["set-cookie"] = session_cookie(opening.secret, opening.expires_at, secure=self.secure)
         return answer
 

@@ -152,8 +152,8 @@ class OidcSignIn:
         address = str(request.state.address)
         opening = self._sessions.opening(request)
         command = SignInByProvider(person, opening.session_id, opening.expires_at, address, opening.replaces, proved_at)
-        self._store.run(sign_in_by_provider, command, self._stranger(request))
-        return self._sessions.opened(opening, journey.next_url)
+        signed_in = self._store.run(sign_in_by_provider, command, self._stranger(request))
+        return self._sessions.opened(opening, journey.next_url, signed_in)
 
     def _note_refusal(self, request: Request, provider: Provider) -> None:
         self._store.run(sign_in_refused, provider.settings.name, self._stranger(request))

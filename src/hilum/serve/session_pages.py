@@ -18,6 +18,7 @@ from hilum.storage.sessions import open_sessions
 from hilum.storage.store import Store
 from hilum.web import urls
 from hilum.web.headers import PAGE_HEADERS
+from hilum.web.landing import home_of
 from hilum.web.models import Frame, SessionRow, SessionsPage
 from hilum.web.pages import posting, see_other
 from hilum.web.view import View
@@ -59,7 +60,8 @@ class SessionPages:
             for each in found
         )  # fmt: skip
         role = actor.role.value.replace("-", " ").capitalize()
-        frame = Frame(request.state.csrf_token, settings.facility.name, actor.display or actor.name, role)
+        shown = actor.display or actor.name
+        frame = Frame(request.state.csrf_token, settings.facility.name, shown, role, home_url=home_of(actor))
         page = SessionsPage(frame, name, name == actor.name, rows)
         return HTMLResponse(self._view.render("sessions.html", page), 200, PAGE_HEADERS)
 

@@ -22,6 +22,7 @@ from hilum.storage.store import Store
 from hilum.storage.users import User, find_user
 from hilum.web import urls
 from hilum.web.headers import PAGE_HEADERS
+from hilum.web.landing import home_of
 from hilum.web.models import Frame, LoginPage, PasswordPage, ProviderButton
 from hilum.web.view import View
 from hilum.workflow.accounts import OpenSession, SetPassword, set_password, sign_in, sign_out
@@ -120,8 +121,9 @@ class SignIn:
     def _open(self, request: Request, user: User, next_url: str) -> Response:
         address, opening = str(request.state.address), self.sessions.opening(request)
         command = OpenSession(user.name, opening.session_id, opening.expires_at, address, opening.replaces)
-        self._store.run(sign_in, command, actor_of(user, Door.PAGE, address))
-        return self.sessions.opened(opening, next_url)
+        actor = actor_of(user, Door.PAGE, address)
+        self._store.run(sign_in, command, actor)
+        return self.sessions.opened(opening, next_url, actor)
 
     def _page(self, page: LoginPage, secret: str, status: int = 200) -> Response:
         answer = HTMLResponse(self._view.render("login.html", page), status, PAGE_HEADERS)
@@ -138,7 +140,8 @@ class SignIn:
 
     def _frame(self, csrf_token: str, actor: Actor | None = None) -> Frame:
         facility = self._configuration.current.facility.name
-        return Frame(csrf_token, facility, actor.display or actor.name if actor else None)
+        name, home = (actor.display or actor.name, home_of(actor)) if actor else (None, "/")
+        return Frame(csrf_token, facility, name, home_url=home)
 
     def _login_token(self, secret: str) -> str:
         return hmac.new(self._keyring.session_secret, b"login:" + secret.encode(), hashlib.sha256).hexdigest()

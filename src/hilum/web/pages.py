@@ -20,6 +20,7 @@ from hilum.storage.access import open_review_count
 from hilum.storage.exception_list import open_exception_count
 from hilum.storage.store import Store
 from hilum.web.headers import PAGE_HEADERS
+from hilum.web.landing import home_of
 from hilum.web.models import Active, Frame, Notice, Theme
 from hilum.web.ohif_files import installed
 from hilum.web.proof import proof_wanted
@@ -76,6 +77,7 @@ class Pages:
             may_see_reviews=may(actor, Action.READ_ACCESS_REVIEWS),
             open_reviews=open_review_count(connection) if may(actor, Action.READ_ACCESS_REVIEWS) else 0,
             has_ohif=may(actor, Action.READ_IMAGES) and installed(self.configuration.current.viewer) is not None,
+            home_url=home_of(actor),
         )
 
     def answer(self, template: str, model: object, status: int = 200) -> Response:

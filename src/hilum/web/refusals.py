@@ -12,6 +12,7 @@ from starlette.types import Scope
 
 from hilum.core.actor import Actor
 from hilum.web.headers import PAGE_HEADERS
+from hilum.web.landing import home_of
 from hilum.web.models import ErrorPage, Frame
 from hilum.web.pages import THEME_COOKIE, theme_of
 from hilum.web.view import View
@@ -45,6 +46,7 @@ def error_response(scope: Scope, status: int, message: str, correlation: str, fa
         (actor.display or actor.name) if actor else None,
         actor.role.value.replace("-", " ").capitalize() if actor else "",
         theme=theme_of(request.cookies.get(THEME_COOKIE, "")),
+        home_url=home_of(actor) if actor else "/",
     )
     page = ErrorPage(frame, status, TITLES.get(status, "Something went wrong"), message, correlation)
     return HTMLResponse(_view().render("error.html", page), status, PAGE_HEADERS)

@@ -43,6 +43,8 @@ class Frame:
     open_reviews: int = 0
     may_audit: bool = False
     has_ohif: bool = False
+    # Where this person begins; the worklist for whoever has one.
+    home_url: str = "/"
 
 
 @dataclass(frozen=True, slots=True)

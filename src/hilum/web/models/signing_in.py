@@ -71,4 +71,3 @@ class ErrorPage:
     title: str
     message: str
     correlation_id: str
-    home_url: str = "/"
