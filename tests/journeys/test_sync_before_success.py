@@ -85,7 +85,9 @@ def test_the_transaction_is_synced_before_the_acknowledgement(own_department: De
     assert received < synced < answered
 
 
-def test_bytes_are_synced_and_indexed_before_the_store_response(own_department: Department, tmp_path: Path) -> None:
+def test_bytes_are_synced_and_handed_to_the_indexer_before_the_store_response(
+    own_department: Department, tmp_path: Path
+) -> None:
     own = own_department
     own.start()
     patient = Patient(next_numbers(1)[0])
@@ -98,12 +100,13 @@ def test_bytes_are_synced_and_indexed_before_the_store_response(own_department: 
         own.store(image)
     calls = completed(log)
     landed = place(calls, r"^(pwritev2\(.*RWF_DSYNC|fdatasync\(.*archive.*= 0)")
-    # The index row follows in the log, unsynced: it is found again from the synced bytes (hilum.archive.recovery).
-    indexed = place(calls, r"^(pwrite64|write)\(.*hilum\.db-wal>", landed)
+    # The index row follows, and readers wait for it: it is made again from the synced bytes (hilum.archive.recovery).
+    handed = place(calls, r"^sendto\(.*hilum\.archive\.index_queue|^sendto\(\d+<socket:\[\d+\]>, \"\\0\\0", landed)
     # P-DATA-TF of the response; the next PDU that leaves after it is the release.
     responses = [i for i, call in enumerate(calls) if re.search(r'^(sendto|sendmsg|writev?)\(.*"\\4\\0', call)]
     assert responses, "the response was not seen"
-    assert landed < indexed < responses[0]
+    assert landed < handed < responses[0]
+    assert len(own.qido("/instances", SOPInstanceUID=str(image.SOPInstanceUID))) == 1
 
 
 def test_a_new_segment_and_its_folder_are_synced_before_it_is_used(own_department: Department, tmp_path: Path) -> None:
