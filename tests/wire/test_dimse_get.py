@@ -26,7 +26,14 @@ from image_peers import (
     unreadable,
 )
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+)
 from pynetdicom import AE, build_role, evt
 
 from fixtures.dicom_files import CT_IMAGE_STORAGE, ct_image, part10_bytes
@@ -150,6 +157,22 @@ def test_a_peer_that_reads_one_uncompressed_syntax_gets_the_same_pixels_in_it(
         read = read_dataset(content, syntax)
         assert np.array_equal(read.pixel_array, image.pixel_array), name
         assert (read.PatientID, read.PatientName) == ("P1", "Doe^Jane")
+
+
+@pytest.mark.parametrize("syntax", [JPEGLSLossless, JPEG2000Lossless, RLELossless, HTJ2KLossless])
+def test_a_peer_that_reads_one_compressed_syntax_gets_the_same_pixels_in_it(
+    archive: Department, images: dict[str, Any], syntax: str
+) -> None:
+    wishes = [(sop_class, [syntax]) for sop_class in classes_of(images)]
+    got, _, final, _ = get(
+        archive.port, asked("SERIES", StudyInstanceUID=STUDY, SeriesInstanceUID=f"{STUDY}.1"), wishes=wishes
+    )
+    assert (final.Status, counts(final)) == (0, (len(SYNTAXES), 0, 0, None))
+    by_uid = {uid: (content, used) for uid, used, content in got}
+    for name, image in images.items():
+        content, used = by_uid[str(image.SOPInstanceUID)]
+        assert used == syntax
+        assert np.array_equal(read_dataset(content, syntax).pixel_array, image.pixel_array), name
 
 
 def test_what_can_be_sent_in_no_accepted_syntax_counts_as_failed_and_is_listed(

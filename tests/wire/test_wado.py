@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pydicom
@@ -102,7 +103,7 @@ def test_an_instance_is_rewritten_in_explicit_little_endian_on_wish(
 
 def test_another_transfer_syntax_is_not_acceptable_but_a_second_choice_is(archive: Archive) -> None:
     image = archive.scan()
-    wish = f"{INSTANCES}; transfer-syntax=1.2.840.10008.1.2.4.90"
+    wish = f"{INSTANCES}; transfer-syntax=1.2.840.10008.1.2.4.102"
     refused = archive.fetch(path_of(image), status=406, headers={"Accept": wish})
     assert refused.headers["content-type"] == "application/problem+json"
     archive.fetch(path_of(image), headers={"Accept": f"{wish}, {INSTANCES}; transfer-syntax=*;q=0.5"})
@@ -151,7 +152,62 @@ def test_frames_come_as_stored_and_say_their_transfer_syntax(archive: Archive) -
     assert parts_of(archive.fetch(f"{path_of(image)}/frames/1", headers={"Accept": "*/*"}))[0][1] == frame
     alone = archive.fetch(f"{path_of(image)}/frames/1", headers={"Accept": "image/jls"})
     assert alone.content == frame and alone.headers["content-type"].startswith("image/jls")
-    archive.fetch(f"{path_of(image)}/frames/1", status=406, headers={"Accept": "multipart/related; type=image/jp2"})
+    archive.fetch(f"{path_of(image)}/frames/1", status=406, headers={"Accept": "multipart/related; type=image/jxl"})
+
+
+LOSSLESS = {
+    "1.2.840.10008.1.2.5": "image/dicom-rle",
+    "1.2.840.10008.1.2.4.80": "image/jls",
+    "1.2.840.10008.1.2.4.90": "image/jp2",
+    "1.2.840.10008.1.2.4.201": "image/jphc",
+    "1.2.840.10008.1.2.4.202": "image/jphc",
+}
+
+
+@pytest.mark.parametrize("syntax", LOSSLESS)
+def test_instances_and_frames_are_made_in_the_lossless_syntax_that_is_asked_for(archive: Archive, syntax: str) -> None:
+    image = stored(archive, "examples_jpeg2k.dcm" if syntax == "1.2.840.10008.1.2.5" else "MR_small_bigendian.dcm")
+    answer = archive.fetch(path_of(image), headers={"Accept": f"{INSTANCES}; transfer-syntax={syntax}"})
+    ((content_type, content),) = parts_of(answer)
+    assert content_type == f"application/dicom; transfer-syntax={syntax}"
+    made = pydicom.dcmread(io.BytesIO(content))
+    assert (made.file_meta.TransferSyntaxUID, made.SOPInstanceUID) == (syntax, image.SOPInstanceUID)
+    assert np.array_equal(made.pixel_array, image.pixel_array)
+    single = archive.fetch(path_of(image), headers={"Accept": f"application/dicom; transfer-syntax={syntax}"})
+    assert single.content == content
+    wish = f"multipart/related; type={LOSSLESS[syntax]}; transfer-syntax={syntax}"
+    ((frame_type, frame),) = parts_of(archive.fetch(f"{path_of(image)}/frames/1", headers={"Accept": wish}))
+    assert frame_type == f"{LOSSLESS[syntax]}; transfer-syntax={syntax}"
+    assert frame in content
+
+
+def test_of_a_study_what_can_not_be_made_is_left_out_and_said_so(archive: Archive) -> None:
+    image = stored(archive, "CT_small.dcm")
+    document = archive.scan(StudyInstanceUID=image.StudyInstanceUID, SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11",
+                            SOPInstanceUID="1.2.3.88", PatientID=image.PatientID, PatientName=image.PatientName,
+                            PixelData=None)  # fmt: skip
+    wish = {"Accept": f"{INSTANCES}; transfer-syntax=1.2.840.10008.1.2.4.80"}
+    answer = archive.fetch(path_of(image, "study"), status=206, headers=wish)
+    assert [pydicom.dcmread(io.BytesIO(content)).SOPInstanceUID for _, content in parts_of(answer)] == [
+        image.SOPInstanceUID
+    ]
+    archive.fetch(path_of(document), status=406, headers=wish)
+
+
+def test_baseline_jpeg_is_made_on_explicit_wish_only_and_is_another_instance(archive: Archive) -> None:
+    image = stored(archive, "examples_rgb_color.dcm")
+    baseline = "1.2.840.10008.1.2.4.50"
+    answer = archive.fetch(path_of(image), headers={"Accept": f"{INSTANCES}; transfer-syntax={baseline}"})
+    made = pydicom.dcmread(io.BytesIO(parts_of(answer)[0][1]))
+    assert (made.LossyImageCompression, made.LossyImageCompressionMethod) == ("01", "ISO_10918_1")
+    assert made.SOPInstanceUID != image.SOPInstanceUID
+    frame = f"multipart/related; type=image/jpeg; transfer-syntax={baseline}"
+    ((kind, _),) = parts_of(archive.fetch(f"{path_of(image)}/frames/1", headers={"Accept": frame}))
+    assert kind == f"image/jpeg; transfer-syntax={baseline}"
+    for vague in ("multipart/related; type=image/jpeg", "multipart/related; type=image/*"):
+        archive.fetch(f"{path_of(image)}/frames/1", status=406, headers={"Accept": vague})
+    grey = stored(archive, "MR_small_implicit.dcm")  # 16 bits
+    archive.fetch(path_of(grey), status=406, headers={"Accept": f"{INSTANCES}; transfer-syntax={baseline}"})
 
 
 def test_several_frames_come_in_the_order_they_are_asked_for(archive: Archive) -> None:
@@ -368,10 +424,18 @@ def test_a_large_series_is_streamed_and_costs_few_statements(archive: Archive) -
 def test_the_door_describes_itself_and_head_sends_no_body(archive: Archive) -> None:
     image = archive.scan()
     described = archive.fetch("", headers={"Accept": "application/json"}).json()
-    assert {"path": "/studies/{study}/metadata", "method": "GET", "name": "RetrieveStudyMetadata"} in described[
-        "resources"
-    ]
+    resources = {each["name"]: each for each in described["resources"]}
+    assert resources["RetrieveStudyMetadata"]["path"] == "/studies/{study}/metadata"
+    assert "PatientName" in resources["SearchForStudies"]["parameters"]
+    assert "Modality" in resources["SearchForStudySeriesInstances"]["parameters"]
+    assert "viewport" in resources["RetrieveRenderedInstance"]["parameters"]
+    assert 'multipart/related; type="application/dicom+json"' in resources["StoreInstances"]["accepts"]
     wadl = archive.ask("OPTIONS", "/dicom-web/", "radiologist")
     assert wadl.headers["content-type"].startswith("application/vnd.sun.wadl+xml") and b"RetrieveFrames" in wadl.content
+    space = {"w": "http://wadl.dev.java.net/2009/02"}
+    methods = ElementTree.fromstring(wadl.content).findall(".//w:method", space)
+    searching = next(each for each in methods if each.get("id") == "SearchForStudies")
+    assert "limit" in {each.get("name") for each in searching.findall("w:request/w:param", space)}
+    assert all(each.findall("w:response/w:representation", space) for each in methods)
     head = archive.ask("HEAD", f"/dicom-web{path_of(image)}", "radiologist")
     assert head.content == b"" and int(head.headers["content-length"]) > 1000

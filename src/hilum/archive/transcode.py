@@ -281,3 +281,26 @@ def _code(value: str, meaning: str) -> Dataset:
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "DCM", meaning
     return item
+
+
+def rewritten(data: bytes, target: str) -> Transcoded:
+    """A Part 10 file without pixel data in an uncompressed transfer syntax. Raises Unsupported."""
+    if target not in UNCOMPRESSED:
+        raise Unsupported("What is no image is not compressed.", field="TransferSyntaxUID")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            dataset = pydicom.dcmread(io.BytesIO(data))
+            if dataset.file_meta.TransferSyntaxUID == EXPLICIT_BIG:
+                swap_words(dataset)
+            content = written(Dataset(dataset), implicit=target == IMPLICIT_LITTLE)
+            return _result(dataset, target, iter((content,)), len(content))
+    except _UNWRITABLE as error:
+        raise Unsupported("The instance can't be rewritten.", field="TransferSyntaxUID") from error
+
+
+def refusal_of(instance: Instance, target: str) -> str:
+    """Why the header of an image forbids a transfer syntax, empty where it does not. Raises as layout_of."""
+    if target not in ENCODINGS:
+        return ""
+    return why_not(decoded_layout(layout_of(instance.attributes), instance.frame_syntax), ENCODINGS[target])

@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 
+from hilum.archive.transcode import UNCOMPRESSED
 from hilum.core.errors import NotFound, Unavailable
 from hilum.dicom.callers import Caller, caller_of
 from hilum.dicom.dimse.dispatch import AssociationContext, Request, Response, Service
 from hilum.dicom.dimse.messages import CommandField
 from hilum.dicom.dimse.retrieve import (
-    UNCOMPRESSED,
+    OFFERED,
     Counts,
     Origin,
     Outgoing,
@@ -112,15 +113,17 @@ def destination_of(settings: DicomSettings, ae_title: str) -> Called:
 
 
 def batches(rows: Sequence[StoredInstance]) -> Iterator[tuple[list[StoredInstance], list[Wish]]]:
-    """Divide instances by how many contexts an association has: each SOP class as stored and uncompressed."""
+    """Divide instances by how many contexts an association has: each SOP class as stored and as it can be made."""
     stored: dict[str, dict[str, None]] = {}
     for row in rows:
         stored.setdefault(row.sop_class_uid, {})[row.transfer_syntax_uid] = None
+    # Everyone takes Implicit VR (PS3.5 10.1), so what is compressed is proposed only where there is room for it.
+    made = OFFERED if len(stored) * (len(OFFERED) + 2) <= MAXIMUM_CONTEXTS else UNCOMPRESSED
     classes: set[str] = set()
     wishes: list[Wish] = []
     for sop_class, syntaxes in stored.items():
         # A class has as many syntaxes as DICOM; those of one class always fit.
-        needed = [(sop_class, syntax) for syntax in dict.fromkeys((*syntaxes, *UNCOMPRESSED))][:MAXIMUM_CONTEXTS]
+        needed = [(sop_class, syntax) for syntax in dict.fromkeys((*syntaxes, *made))][:MAXIMUM_CONTEXTS]
         if len(wishes) + len(needed) > MAXIMUM_CONTEXTS:
             yield [row for row in rows if row.sop_class_uid in classes], wishes
             classes, wishes = set(), []

@@ -2,8 +2,8 @@
 
 What is withheld, kept beside another instance or out of the caller's scope is not selected, as if it were not there;
 the attempt is audited. An instance goes out with the bytes it came with where the peer takes its transfer syntax and
-they contradict nothing that is known (`dicom.coercing`), else its header is rewritten or all of it uncompressed; where
-neither is possible it counts as failed and its UID is listed.
+they contradict nothing that is known (`dicom.coercing`). Else its header is rewritten, or all of it in a syntax that
+the peer takes (`dicom.rewriting`); where neither is possible it counts as failed and its UID is listed.
 """
 
 from __future__ import annotations
@@ -14,17 +14,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
+from hilum.archive.codecs import RLE_LOSSLESS
+from hilum.archive.encoders import HTJ2K_LOSSLESS, HTJ2K_RPCL, JPEG_2000_LOSSLESS, JPEG_LS_LOSSLESS
 from hilum.archive.frames import instance_opener
-from hilum.archive.part10 import EXPLICIT_LITTLE, IMPLICIT_LITTLE
+from hilum.archive.part10 import EXPLICIT_LITTLE
 from hilum.archive.render_pool import RenderPool
 from hilum.archive.retrieve import location_of_row, open_dataset
+from hilum.archive.transcode import UNCOMPRESSED
 from hilum.core.errors import HilumError, Unsupported
 from hilum.dicom.coercing import Coercing
 from hilum.dicom.dimse.dispatch import OperationCancelled, Response
 from hilum.dicom.dimse.messages import CommandField, CommandSet
 from hilum.dicom.dimse.status import CANCEL, PENDING, SUCCESS, UNABLE_TO_PERFORM_SUB_OPERATIONS
 from hilum.dicom.encode import encode
-from hilum.dicom.uncompressed import dataset_rewritten
+from hilum.dicom.rewriting import Rewriting, gathered
 from hilum.storage.retrieval import StoredInstance
 
 log = logging.getLogger(__name__)
@@ -32,7 +35,8 @@ log = logging.getLogger(__name__)
 SUB_OPERATIONS_WITH_FAILURES = 0xB000
 # PS3.4 B.2.3: stored, with a remark
 STORE_WARNINGS = frozenset({0x0001, 0x0107, 0x0116, 0xB000, 0xB006, 0xB007})
-UNCOMPRESSED = (EXPLICIT_LITTLE, IMPLICIT_LITTLE)
+# In this order an instance is made for who does not take it as stored: what costs least first, and never with a loss.
+OFFERED = (*UNCOMPRESSED, JPEG_LS_LOSSLESS, JPEG_2000_LOSSLESS, HTJ2K_RPCL, HTJ2K_LOSSLESS, RLE_LOSSLESS)
 _LONGEST_LIST = 0xFFFE  # bytes of a UI value in explicit VR
 
 Contexts = Mapping[tuple[str, str], int]  # (SOP class, transfer syntax) → presentation context ID
@@ -104,10 +108,9 @@ class Outgoing:
     def __init__(self, coercing: Coercing, pool: RenderPool) -> None:
         self._coercing = coercing
         self._blobs = coercing.blobs
-        self._pool = pool
-        self._opened = instance_opener(self._blobs, cached=2)
-        # An instance is held in memory several times while it is rewritten, so one at a time.
-        self._rewriting = threading.Semaphore(1)
+        self._rewriting = Rewriting(coercing, instance_opener(self._blobs, cached=2), pool.render)
+        # The rendering processes are few, and what is made may lie in memory.
+        self._turns = threading.Semaphore(2)
 
     @contextmanager
     def ready(self, row: StoredInstance, contexts: Contexts) -> Iterator[tuple[int, bytes | memoryview]]:
@@ -122,15 +125,22 @@ class Outgoing:
             with bytes_of as view:
                 yield as_stored, view
             return
-        for syntax in UNCOMPRESSED:
+        refusal = Unsupported("The peer accepts no transfer syntax for this instance.")
+        for syntax in OFFERED:
             number = contexts.get((row.sop_class_uid, syntax))
-            if number is not None:
-                with self._rewriting:
-                    file = None if made is None else b"".join(self._coercing.file(row, made))
-                    content = dataset_rewritten(self._blobs, row, self._opened, self._pool.render, syntax, file)
-                yield number, content
+            if number is None:
+                continue
+            with ExitStack() as stack:
+                try:
+                    with self._turns:
+                        content = self._rewriting.of(row, syntax, made)
+                        view = stack.enter_context(gathered(content.pieces))
+                except Unsupported as error:
+                    refusal = error
+                    continue
+                yield number, view
                 return
-        raise Unsupported("The peer accepts no transfer syntax for this instance.")
+        raise refusal
 
 
 @dataclass(frozen=True, slots=True)

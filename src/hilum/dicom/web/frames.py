@@ -11,13 +11,14 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from hilum.archive.encoders import ENCODINGS
 from hilum.archive.frames import Instance
 from hilum.archive.landing import read_dataset
 from hilum.archive.native import turned
 from hilum.archive.part10 import DEFLATED_LITTLE, EXPLICIT_LITTLE, inflated, is_big_endian
 from hilum.archive.retrieve import location_of_row
-from hilum.core.errors import InvalidInput, NotFound
-from hilum.dicom.uncompressed import decoded_frame
+from hilum.archive.transcode import frame_as
+from hilum.core.errors import InvalidInput, NotFound, Unsupported
 from hilum.dicom.web.door import STEADY, Door, cached, etag_of, not_modified, unchanged
 from hilum.dicom.web.multipart import CHUNK
 from hilum.dicom.web.negotiation import FRAME_TYPES, OCTETS, MediaRange, accepted
@@ -63,15 +64,16 @@ class Frames:
     def _send(self, request: Request, row: StoredInstance, instance: Instance, numbers: list[int]) -> Response:
         if max(numbers) > instance.table.count:
             raise NotFound("The instance has no frame of that number.", field="frame")
-        wish, part_type, decode = frame_form(accepted(request), instance.frame_syntax)
-        syntax = EXPLICIT_LITTLE if decode else instance.frame_syntax
+        wish, part_type, syntax = frame_form(accepted(request), instance.frame_syntax)
         etag = etag_of(row.digest, numbers, part_type, syntax, wish.multipart)
         if unchanged(request, etag):
             return not_modified(etag, STEADY)
         content_type = f"{part_type}; transfer-syntax={syntax}"
-        render = self._door.pool.render
-        read = partial(decoded_frame, instance, render=render) if decode else instance.frame
-        first = read(numbers[0])  # before the answer begins, so that it can still be refused
+        read = partial(frame_as, instance, target=syntax, render=self._door.pool.render)
+        try:
+            first = read(numbers[0])  # before the answer begins, so that it can still be refused
+        except Unsupported as error:
+            raise NotAcceptable(error.message, field="Accept") from error
         headers = cached(etag, STEADY)
         if not wish.multipart and len(numbers) == 1 and wish.media_type == part_type:
             return Response(first, 200, headers, content_type)
@@ -141,24 +143,38 @@ def frame_numbers(text: str) -> list[int]:
     return numbers
 
 
-def frame_form(ranges: list[MediaRange], stored: str) -> tuple[MediaRange, str, bool]:
-    """The range that decides, the type of each part, and whether frames are decoded. Raises NotAcceptable.
+def frame_form(ranges: list[MediaRange], stored: str) -> tuple[MediaRange, str, str]:
+    """The range that decides, the type of each part, and the transfer syntax of the frames. Raises NotAcceptable.
 
-    `application/octet-stream` without a transfer syntax means uncompressed (PS3.18 8.7.3.5); `*` means as stored.
+    `application/octet-stream` without a transfer syntax means uncompressed (PS3.18 8.7.3.5); `*` means as stored. A
+    media type of images without one means as stored, else the default of the type (PS3.18 table 8.7.3-4).
     """
     own_type = FRAME_TYPES.get(stored, OCTETS)
     for wish in ranges:
         asked = wish.transfer_syntax
         if wish.media_type == OCTETS:
             if asked in ("*", stored):
-                return wish, OCTETS, False
-            if asked in ("", EXPLICIT_LITTLE):
-                return wish, OCTETS, stored != EXPLICIT_LITTLE
+                return wish, OCTETS, stored
+            if asked in ("", EXPLICIT_LITTLE) or asked in ENCODINGS:
+                return wish, OCTETS, asked or EXPLICIT_LITTLE
         elif wish.covers(own_type) and asked in ("", "*", stored):
-            return wish, own_type, False
+            return wish, own_type, stored
         elif wish.covers(OCTETS) and asked == EXPLICIT_LITTLE:
-            return wish, OCTETS, stored != EXPLICIT_LITTLE
+            return wish, OCTETS, EXPLICIT_LITTLE
+        else:
+            made = asked or DEFAULT_SYNTAXES.get(wish.media_type, "")
+            if made in ENCODINGS and wish.covers(FRAME_TYPES[made]):
+                return wish, FRAME_TYPES[made], made
     raise NotAcceptable("The frames can't be sent in a form that was asked for.", field="Accept")
+
+
+# What a media type means that names no transfer syntax, as far as frames are encoded so here; never with a loss.
+DEFAULT_SYNTAXES = {
+    "image/dicom-rle": "1.2.840.10008.1.2.5",
+    "image/jls": "1.2.840.10008.1.2.4.80",
+    "image/jp2": "1.2.840.10008.1.2.4.90",
+    "image/jphc": "1.2.840.10008.1.2.4.201",
+}
 
 
 def _find_uri(attributes: dict[str, Any], uri: str) -> str | None:

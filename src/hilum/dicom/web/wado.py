@@ -15,14 +15,17 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from hilum.archive.coercion import Coercion
+from hilum.archive.encoders import ENCODINGS
 from hilum.archive.part10 import EXPLICIT_LITTLE
+from hilum.archive.transcode import IN_MEMORY
+from hilum.core.errors import TooLarge, Unsupported
 from hilum.dicom.overlay import overlaid_instance
+from hilum.dicom.rewriting import Rewriting
 from hilum.dicom.web.door import REVALIDATED, Door, cached, etag_of, not_modified, unchanged
 from hilum.dicom.web.multipart import coalesced
 from hilum.dicom.web.negotiation import MediaRange, accepted, json_type, takes_gzip
 from hilum.dicom.web.problems import NotAcceptable
 from hilum.dicom.web.streams import Content, gzipped, multipart_response, part10_pieces, ranged_response
-from hilum.dicom.web.transcode import explicit_little_endian
 from hilum.storage.retrieval import StoredInstance, headers_of
 from hilum.storage.shown import ShownStudy
 
@@ -65,7 +68,13 @@ class Wado:
         wishes = [wish for wish in accepted(request) if wish.covers(DICOM)]
         original = self._door.export_original(request, study)
         coercions = {} if original else self._door.coercing.of_each(study, rows)
-        chosen = [_Wanted(row, _syntax_for(row, wishes), coercions.get(row.id)) for row in rows]
+        chosen = [
+            _Wanted(row, syntax, coercions.get(row.id))
+            for row in rows
+            if (syntax := _syntax_for(row, wishes, self._door.rewriting)) is not None
+        ]
+        if not chosen:
+            raise NotAcceptable("No instance can be sent in a transfer syntax that was asked for.", field="Accept")
         # What is known of a patient changes the bytes of those that contradict it, so they are asked for again.
         revision = study.truth.revision if coercions else None
         etag = etag_of(DICOM, [(each.row.digest, each.syntax) for each in chosen], revision)
@@ -78,7 +87,10 @@ class Wado:
             return multipart_response([self._content(each) for each in chosen], DICOM, headers)
         # Rewritten ones are made one at a time; the first before the answer begins, so that it can still be refused.
         first = self._content(chosen[0])
-        return multipart_response(self._following(first, chosen[1:]), DICOM, headers)
+        response = multipart_response(self._following(first, chosen[1:]), DICOM, headers)
+        if len(chosen) < len(rows):
+            response.status_code = 206  # PS3.18 10.4.1.3: what the client does not accept is not there
+        return response
 
     def _alone(self, request: Request, wanted: _Wanted, headers: dict[str, str]) -> Response:
         """One instance as the body itself, of which ranges can be asked for."""
@@ -90,7 +102,10 @@ class Wado:
             made = coercing.made(row, wanted.coercion)
             length = coercing.file_length(row, made)
             return ranged_response(request, length, partial(coercing.file, row, made), headers, wanted.content_type)
-        whole = b"".join(self._content(wanted).pieces)
+        content = self._content(wanted)
+        if content.length is None or content.length > IN_MEMORY:
+            return StreamingResponse(coalesced(content.pieces), 200, headers, wanted.content_type)
+        whole = b"".join(content.pieces)
         return ranged_response(request, len(whole), lambda begin, end: [whole[begin:end]], headers, wanted.content_type)
 
     def _following(self, first: Content, rest: list[_Wanted]) -> Iterator[Content]:
@@ -102,14 +117,17 @@ class Wado:
         row, door = wanted.row, self._door
         if wanted.is_as_stored:
             return Content(wanted.content_type, part10_pieces(door.blobs, row), row.object_length)
-        coerced = None
+        made = None
         if wanted.coercion is not None:
             made = door.coercing.made(row, wanted.coercion)
             if wanted.is_in_its_syntax:
                 return Content(wanted.content_type, door.coercing.file(row, made), door.coercing.file_length(row, made))
-            coerced = b"".join(door.coercing.file(row, made))
-        rewritten = explicit_little_endian(door.blobs, row, door.opened, door.pool.render, coerced)
-        return Content(wanted.content_type, [rewritten], len(rewritten))
+        try:
+            pieces, length = door.rewriting.of(row, wanted.syntax, made).part10()
+        except (Unsupported, TooLarge) as error:
+            message = f"{error.message.removesuffix('.')}; ask for it as stored."
+            raise NotAcceptable(message, field="Accept") from error
+        return Content(wanted.content_type, pieces, length)
 
     def metadata(self, request: Request) -> Response:
         """`…/metadata` of a study, series or instance."""
@@ -142,14 +160,18 @@ class Wado:
         yield b"]"
 
 
-def _syntax_for(row: StoredInstance, wishes: list[MediaRange]) -> str:
-    """The transfer syntax to send an instance in: as stored wherever that is accepted. Raises NotAcceptable."""
+def _syntax_for(row: StoredInstance, wishes: list[MediaRange], rewriting: Rewriting) -> str | None:
+    """The transfer syntax to send an instance in, None where there is none; as stored wherever that is accepted.
+
+    Implicit VR is not for the web (PS3.18 8.7.3).
+    """
     for wish in wishes:
-        if wish.transfer_syntax in ("", "*", row.transfer_syntax_uid):
+        asked = wish.transfer_syntax
+        if asked in ("", "*", row.transfer_syntax_uid):
             return row.transfer_syntax_uid
-        if wish.transfer_syntax == EXPLICIT_LITTLE:
-            return EXPLICIT_LITTLE
-    raise NotAcceptable("Instances are sent as stored or in Explicit VR Little Endian.", field="Accept")
+        if asked == EXPLICIT_LITTLE or (asked in ENCODINGS and rewriting.can(row, asked)):
+            return asked
+    return None
 
 
 def _with_truth(header: bytes, row: StoredInstance, study: ShownStudy, url: str) -> bytes:
