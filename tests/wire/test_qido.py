@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
+import pydicom
 import pytest
 import sqlalchemy as sa
 
@@ -167,15 +168,21 @@ def test_a_page_tells_what_remains_and_where_the_next_one_is(light: Archive) -> 
     page = light.fetch("/studies?limit=2&offset=1&PatientName=doe*", headers=JSON)
     assert [value(each, "00080020") for each in page.json()] == ["20260104", "20260103"]
     assert 'There are 2 additional results that can be requested"' in page.headers["warning"]
-    assert page.links["next"]["url"] == f"{light.dicomweb}/studies?PatientName=doe%2A&limit=2&offset=3"
-    last = light.fetch("/studies?limit=2&offset=3", headers=JSON)
+    assert page.headers["x-total-count"] == "5"
+    following = page.links["next"]["url"]
+    assert following.startswith(f"{light.dicomweb}/studies?PatientName=doe%2A&limit=2&cursor=")
+    light.scan(StudyDate="20260109")  # newer: pages by number would show a study twice
+    rest = light.fetch(following.removeprefix(light.dicomweb), headers=JSON)
+    assert [value(each, "00080020") for each in rest.json()] == ["20260102", "20260101"]
+    assert "link" not in rest.headers and "warning" not in rest.headers
+    last = light.fetch("/studies?limit=2&offset=4", headers=JSON)
     assert len(last.json()) == 2 and "warning" not in last.headers and "link" not in last.headers
 
 
 @pytest.mark.parametrize(
     ("query", "name"),
     [("NoSuchAttribute=1", "NoSuchAttribute"), ("99990001=1", "99990001"), ("includefield=Nonsense", "Nonsense"),
-     ("limit=-1", "limit"), ("offset=x", "offset"), ("StudyDate=yesterday", "StudyDate"),
+     ("limit=-1", "limit"), ("offset=x", "offset"), ("cursor=a%20b", "cursor"), ("StudyDate=yesterday", "StudyDate"),
      ("StudyInstanceUID=1.2..%2F..%2Fetc", "StudyInstanceUID"), ("PatientName=a&PatientName=b", "PatientName")],
 )  # fmt: skip
 def test_a_query_that_means_nothing_is_refused_by_name(light: Archive, query: str, name: str) -> None:
@@ -322,3 +329,52 @@ def test_the_plan_of_a_search_by_uid_uses_the_index(sqlite_store: Store) -> None
             arguments = tuple("x" for _ in range(query.count("?")))
             plan = " ".join(str(row[-1]) for row in db.exec_driver_sql("EXPLAIN QUERY PLAN " + query, arguments))
             assert "SCAN study" not in plan, plan
+
+
+def test_every_study_comes_once_by_the_links_also_where_dates_are_alike(archive: Archive) -> None:
+    scanned = {archive.scan(StudyDate=day).StudyInstanceUID for day in ("20260101", "20260101", "20260102", "") * 2}
+    seen: list[str] = []
+    path = "/studies?limit=3"
+    while path:
+        page = archive.fetch(path, headers=JSON)
+        seen += [each["0020000D"]["Value"][0] for each in page.json()]
+        path = page.links.get("next", {}).get("url", "").removeprefix(archive.dicomweb)
+    assert len(seen) == 8 and set(seen) == scanned
+    archive.fetch("/studies?cursor=no-such-study", status=409, headers=JSON)
+    archive.fetch("/series?cursor=x", status=400, headers=JSON)
+    archive.fetch("/studies?cursor=x", "auditor", status=403, headers=JSON)
+
+
+def test_series_and_instances_of_a_study_are_matched_by_any_attribute(light: Archive) -> None:
+    request = pydicom.Dataset()
+    request.ScheduledProcedureStepID, request.RequestedProcedureID = "STEP7", "RP1"
+    first = light.scan(RequestAttributesSequence=[request], PerformedProcedureStepStartDate="20260102",
+                       ImageComments="Schrägaufnahme", KVP=120, SliceThickness=1.25)  # fmt: skip
+    light.scan(StudyInstanceUID=first.StudyInstanceUID, PerformedProcedureStepStartDate="20260103", KVP=80)
+    study = path_of(first, "study")
+    for query, count in (
+        ({"RequestAttributesSequence.ScheduledProcedureStepID": "STEP7"}, 1),
+        ({"00400275.00401001": "RP*"}, 1),
+        ({"RequestAttributesSequence.ScheduledProcedureStepID": "STEP"}, 0),
+        ({"PerformedProcedureStepStartDate": "20260102-20260103"}, 2),
+        ({"PerformedProcedureStepStartDate": "20260103-"}, 1),
+    ):
+        assert len(light.search(f"{study}/series", **query)) == count, query
+    for query, count in (
+        ({"ImageComments": "schragauf*"}, 1), ({"KVP": "120"}, 1), ({"KVP": "120.0"}, 1), ({"KVP": "x"}, 0),
+        ({"SliceThickness": "1.25", "KVP": "80"}, 0), ({"ImageComments": "*" * 900 + "x"}, 0),
+    ):  # fmt: skip
+        assert len(light.search(f"{study}/instances", **query)) == count, query
+    page = light.fetch(f"{study}/instances?PatientComments=&KVP=120&KVP=80&limit=1", headers=JSON)
+    assert "There are 1 additional" in page.headers["warning"] and "offset=1" in page.headers["link"]
+    beyond = light.fetch(f"{study}/series?KVP=120", headers=JSON)
+    assert "KVP" in beyond.headers["warning"], "series are not indexed by it"
+    assert "KVP" in light.fetch("/instances?KVP=120", headers=JSON).headers["warning"], "not across studies"
+    light.fetch(f"{study}/instances?KVP=120", "auditor", status=403, headers=JSON)
+
+
+def test_options_that_are_not_applied_are_said(light: Archive) -> None:
+    light.scan()
+    answer = light.fetch("/studies?emptyvaluematching=true&multiplevaluematching=false", headers=JSON)
+    assert "These options are not applied: emptyvaluematching" in answer.headers["warning"]
+    assert "warning" not in light.fetch("/studies?fuzzymatching=true&PatientName=doe", headers=JSON).headers

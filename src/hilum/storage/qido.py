@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
+from hilum.core.errors import Stale
 from hilum.core.scope import Scope
 from hilum.storage.qido_keys import CONDITIONS, INSTANCE_KEYS, SERIES_KEYS, STUDY_KEYS, Key, patient_is
 from hilum.storage.scoping import patient_in_scope
@@ -80,6 +81,7 @@ class Page:
 
     limit: int
     offset: int = 0
+    after: str = ""  # of studies: the id of the last one of the page before
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +132,21 @@ def find_studies(
     connection: sa.Connection, keys: Sequence[Key], scope: Scope, page: Page
 ) -> tuple[list[FoundStudy], int]:
     """Return the studies of a page, newest first, and how many more there are (counted up to `COUNTED`)."""
-    rows, more = _rows(connection, _STUDIES.order_by(*_NEWEST_FIRST), keys, scope, page)
+    query = _STUDIES.order_by(*_NEWEST_FIRST)
+    if page.after:
+        query = query.where(_behind(connection, page.after))
+    rows, more = _rows(connection, query, keys, scope, page)
     return _studies(connection, rows), more
+
+
+def _behind(connection: sa.Connection, study_id: str) -> sa.ColumnElement[bool]:
+    """The condition of coming after a study in the list. Raises Stale where it is gone."""
+    places = (study.c.study_date, study.c.study_time, study.c.id)
+    last = connection.execute(sa.select(*places).where(study.c.id == study_id)).one_or_none()
+    if last is None:
+        raise Stale("The list has changed here; begin it again.", field="cursor")
+    values = [sa.literal(value, column.type) for value, column in zip(last, places, strict=True)]
+    return sa.tuple_(*places) < sa.tuple_(*values)
 
 
 def find_series(

@@ -14,12 +14,51 @@ from starlette.responses import Response
 from hilum.dicom.web.door import Door
 from hilum.dicom.web.negotiation import accepted
 from hilum.dicom.web.problems import NotAcceptable
+from hilum.dicom.web.query import CONTROL, MATCHABLE
+from hilum.dicom.web.rendering import KNOWN as RENDERING
+from hilum.dicom.web.wado_uri import KNOWN as WADO_URI
 
 WADL = "application/vnd.sun.wadl+xml"
 _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 
 # path, method, what it is called in PS3.18
 Resources = Sequence[tuple[str, str, str]]
+_MULTIPART = 'multipart/related; type="{}"'
+_PICTURES = ("image/jpeg", "image/png")
+# What a resource sends, by the beginning of its name; the first that fits.
+SENT: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (
+        "RetrieveRendered",
+        (*_PICTURES, "image/svg+xml", "text/html", "text/xml", "application/pdf", "video/*", "model/*"),
+    ),
+    ("RetrieveInstanceByURI", (*_PICTURES, "application/dicom", "text/html", "application/pdf")),
+    ("RetrieveFrames", (_MULTIPART.format("application/octet-stream"), _MULTIPART.format("image/*"))),
+    ("RetrieveBulkData", (_MULTIPART.format("application/octet-stream"), "application/octet-stream")),
+    ("Store", ("application/dicom+json",)),
+    ("Search", ("application/dicom+json", "application/json")),
+)
+TAKEN = tuple(_MULTIPART.format(kind) for kind in ("application/dicom", "application/dicom+json"))
+LEVELS = {"Studies": "study", "Series": "series", "Instances": "instance"}
+
+
+def sent_by(name: str) -> tuple[str, ...]:
+    """The media types that a resource answers with."""
+    if name.endswith("Metadata"):
+        return ("application/dicom+json", "application/json")
+    if name.endswith("Thumbnail"):
+        return _PICTURES
+    plain = (_MULTIPART.format("application/dicom"), "application/dicom")
+    return next((types for beginning, types in SENT if name.startswith(beginning)), plain)
+
+
+def parameters_of(name: str) -> tuple[str, ...]:
+    """The parameters that a resource's address takes."""
+    if name.startswith("SearchFor"):
+        level = next(level for word, level in LEVELS.items() if name.endswith(word))
+        return (*sorted(CONTROL), *sorted(MATCHABLE[level]))
+    if name == "RetrieveInstanceByURI":
+        return tuple(sorted(WADO_URI))
+    return tuple(sorted(RENDERING)) if "Rendered" in name or "Thumbnail" in name else ()
 
 
 def capabilities(door: Door, resources: Resources) -> Callable[[Request], Response]:
@@ -45,7 +84,17 @@ def _path(path: str) -> str:
 def _document(root: str, resources: Resources) -> dict[str, Any]:
     return {
         "base": root,
-        "resources": [{"path": _path(path), "method": method, "name": name} for path, method, name in resources],
+        "resources": [
+            {
+                "path": _path(path),
+                "method": method,
+                "name": name,
+                "parameters": parameters_of(name),
+                "accepts": TAKEN if name.startswith("Store") else (),
+                "sends": sent_by(name),
+            }
+            for path, method, name in resources
+        ],
     }
 
 
@@ -60,6 +109,12 @@ def _wadl(root: str, resources: Resources) -> str:
         lines += [
             f'      <param name={quoteattr(parameter)} style="template"/>' for parameter in _PARAMETER.findall(path)
         ]
-        lines.append(f"      <method name={quoteattr(method)} id={quoteattr(name)}/>")
+        lines += [f"      <method name={quoteattr(method)} id={quoteattr(name)}>", "        <request>"]
+        lines += [f'          <param name={quoteattr(each)} style="query"/>' for each in parameters_of(name)]
+        if name.startswith("Store"):
+            lines += [f"          <representation mediaType={quoteattr(kind)}/>" for kind in TAKEN]
+        lines += ["        </request>", "        <response>"]
+        lines += [f"          <representation mediaType={quoteattr(kind)}/>" for kind in sent_by(name)]
+        lines += ["        </response>", "      </method>"]
         lines.append("    </resource>")
     return "\n".join([*lines, "  </resources>", "</application>", ""])

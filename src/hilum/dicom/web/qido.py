@@ -13,15 +13,18 @@ from pydicom.datadict import dictionary_VR
 from starlette.requests import Request
 from starlette.responses import Response
 
+from hilum.archive.index_columns import SERIES_ATTRIBUTES
+from hilum.core.errors import TooLarge
 from hilum.dicom.overlay import Attributes, overlaid
+from hilum.dicom.web.beyond import Beyond, matching_all
 from hilum.dicom.web.door import VARY, Door, actor_of, path_uid
 from hilum.dicom.web.negotiation import accepted, json_type, takes_gzip
-from hilum.dicom.web.query import Query, read_query
+from hilum.dicom.web.query import LARGEST_LIMIT, Query, read_query
 from hilum.dicom.web.streams import gzipped
 from hilum.security.audit import Read
 from hilum.security.policy import Action, scope_for
 from hilum.storage import qido as lists
-from hilum.storage.qido import FoundInstance, FoundSeries, FoundStudy, Key
+from hilum.storage.qido import FoundInstance, FoundSeries, FoundStudy, Key, Page
 
 # PS3.18 table 10.6.3-3: always there, empty where nothing is known.
 STUDY_REQUIRED = ("00080020", "00080030", "00080050", "00080090", "00100010", "00100020", "00100030", "00100040",
@@ -71,11 +74,17 @@ class Qido:
         media_type = json_type(accepted(request))
         query = read_query(request.query_params.multi_items(), level)
         keys = (*query.keys, *_keys_of_path(request))
+        matched = _matched_beyond(query, level, keys)
+        page = Page(LARGEST_LIMIT) if matched else query.page
         self._door.read_log.record(actor, Read(Action.READ_IMAGES))
         with self._door.store.read() as connection:
-            found, more = find(connection, keys, scope_for(actor, Action.READ_IMAGES), query.page)
+            found, more = find(connection, keys, scope_for(actor, Action.READ_IMAGES), page)
+        if matched:
+            found, more = _of_page(found, more, query.page, matched)
         root = self._door.root(request)
-        headers = _headers(request, query, more, len(found), root)
+        headers = _headers(request, query, more, found, root)
+        if warnings := _warnings(query, more, found, matched):
+            headers["warning"] = ", ".join(f'299 {root} "{text}"' for text in warnings)
         if not found:
             return Response(status_code=204, headers=headers)
         body = orjson.dumps([describe(each, query, root) for each in found])
@@ -91,22 +100,61 @@ def _keys_of_path(request: Request) -> Iterable[Key]:
             yield Key(keyword, (path_uid(request, name, keyword),))
 
 
-def _headers(request: Request, query: Query, more: int, count: int, root: str) -> dict[str, str]:
-    """Warnings and the link to the next page (PS3.18 8.3.4.4, RFC 8288)."""
+def _matched_beyond(query: Query, level: str, keys: Sequence[Key]) -> tuple[Beyond, ...]:
+    """The keys that are matched on what series and instances say themselves: within one study alone."""
+    if level == "study" or not any(key.keyword == "StudyInstanceUID" and len(key.values) == 1 for key in keys):
+        return ()
+    return tuple(key for key in query.beyond if level == "instance" or key.tags[0] in SERIES_ATTRIBUTES)
+
+
+def _of_page(found: list[Found], more: int, page: Page, keys: Sequence[Beyond]) -> tuple[list[Found], int]:
+    """Of all series or instances of a study those that match beyond the index, and of these a page."""
+    if more:
+        raise TooLarge("The study holds more than can be matched by this attribute.", field=keys[0].name)
+    matching = [each for each in found if matching_all(_own_attributes(each), keys)]
+    end = page.offset + page.limit
+    return matching[page.offset : end], max(0, len(matching) - end)
+
+
+def _own_attributes(found: Any) -> Attributes:
+    attributes: Attributes = found.attributes if isinstance(found, FoundSeries) else orjson.loads(found.header)
+    return attributes
+
+
+def _headers(request: Request, query: Query, more: int, found: Sequence[Any], root: str) -> dict[str, str]:
+    """The link to the next page and, where it is known anyway, how many results there are (PS3.18 8.3.4.4, RFC 8288).
+
+    Studies go on behind the last of a page, so that what arrives meanwhile shifts nothing and no page costs more than
+    the first; what is listed below goes on by its number.
+    """
     headers = {"cache-control": "private, no-cache", "vary": VARY}
-    warnings: list[str] = []
-    if query.unmatched:
-        warnings.append(f"These attributes can't be matched here: {', '.join(query.unmatched)}")
-    if more and count:
-        remaining = f"at least {more}" if more >= lists.COUNTED else str(more)
-        warnings.append(f"There are {remaining} additional results that can be requested")
-        rest = [(name, value) for name, value in request.query_params.multi_items() if name not in ("limit", "offset")]
-        page = [("limit", str(query.page.limit)), ("offset", str(query.page.offset + count))]
+    if more < lists.COUNTED and not query.page.after:
+        headers["x-total-count"] = str(query.page.offset + len(found) + more)
+    if more and found:
+        ours = ("limit", "offset", "cursor")
+        rest = [(name, value) for name, value in request.query_params.multi_items() if name not in ours]
+        last = found[-1]
+        next_page = (
+            ("cursor", last.study.id) if isinstance(last, FoundStudy)
+            else ("offset", str(query.page.offset + len(found)))
+        )  # fmt: skip
         path = request.url.path.partition("/dicom-web")[2]
-        headers["link"] = f'<{root}{path}?{urlencode([*rest, *page])}>; rel="next"'
-    if warnings:
-        headers["warning"] = ", ".join(f'299 {root} "{text}"' for text in warnings)
+        limited = [*rest, ("limit", str(query.page.limit)), next_page]
+        headers["link"] = f'<{root}{path}?{urlencode(limited)}>; rel="next"'
     return headers
+
+
+def _warnings(query: Query, more: int, found: Sequence[Any], matched: Sequence[Beyond]) -> Iterable[str]:
+    """What the answer does not hold of what was asked (PS3.18 8.3.4.4, 8.3.4.6)."""
+    said: list[str] = []
+    if unmatched := [key.name for key in query.beyond if key not in matched]:
+        said.append(f"These attributes can't be matched here: {', '.join(unmatched)}")
+    if query.ignored:
+        said.append(f"These options are not applied: {', '.join(query.ignored)}")
+    if more and found:
+        remaining = f"at least {more}" if more >= lists.COUNTED else str(more)
+        said.append(f"There are {remaining} additional results that can be requested")
+    return said
 
 
 def _chosen(attributes: Attributes, returned: frozenset[str], query: Query, required: Sequence[str]) -> Attributes:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 
 from hilum.core.errors import InvalidInput
+from hilum.dicom.web.beyond import Beyond
 from hilum.storage.qido import INSTANCE_KEYS, SERIES_KEYS, STUDY_KEYS, Key, Page
 
 MATCHABLE = {"study": STUDY_KEYS, "series": SERIES_KEYS, "instance": INSTANCE_KEYS}
@@ -20,8 +21,10 @@ LARGEST_LIMIT = 5000
 MAX_VALUE = 1024
 MAX_VALUES = 1000
 MAX_PARAMETERS = 200
-CONTROL = frozenset({"limit", "offset", "fuzzymatching", "includefield", "accept", "charset", "emptyvaluematching",
-                     "multiplevaluematching"})  # fmt: skip
+# PS3.18 8.3.4.6 and 8.3.4.7: what they would change is not changed here, which is said in a Warning.
+OPTIONS = ("emptyvaluematching", "multiplevaluematching")
+CONTROL = frozenset({"limit", "offset", "cursor", "fuzzymatching", "includefield", "accept", "charset", *OPTIONS})
+_CURSOR = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 # Several values, by comma or backslash: UIDs (PS3.4 C.2.2.2.2) and the codes that clients send so.
 _LISTS = frozenset({"UI", "CS", "IS", "US"})
 _RANGES = frozenset({"DA", "TM"})
@@ -33,13 +36,17 @@ _TIME = re.compile(r"[0-9]{2}(?:[0-9]{2}(?:[0-9]{2}(?:\.[0-9]{1,6})?)?)?\Z")
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is asked for: keys that can be matched, keywords that can't, and tags to return besides the usual ones."""
+    """What is asked for: keys of the index and those beyond it, and tags to return besides the usual ones.
+
+    `ignored` are options of the standard that are not obeyed.
+    """
 
     keys: tuple[Key, ...]
     page: Page
     include: frozenset[str] = frozenset()
     everything: bool = False
-    unmatched: tuple[str, ...] = field(default=())
+    beyond: tuple[Beyond, ...] = field(default=())
+    ignored: tuple[str, ...] = field(default=())
 
 
 def read_query(parameters: Iterable[tuple[str, str]], level: str) -> Query:
@@ -52,7 +59,7 @@ def read_query(parameters: Iterable[tuple[str, str]], level: str) -> Query:
     fuzzy = given.get("fuzzymatching", ["false"])[-1].lower() == "true"
     include, everything = _included(given.get("includefield", []))
     keys: list[Key] = []
-    unmatched: list[str] = []
+    beyond: list[Beyond] = []
     for name, values in given.items():
         if name in CONTROL:
             continue
@@ -62,11 +69,31 @@ def read_query(parameters: Iterable[tuple[str, str]], level: str) -> Query:
             continue
         keyword = keyword_for_tag(tags[0])
         if len(tags) > 1 or keyword not in MATCHABLE[level]:
-            unmatched.append(".".join(keyword_for_tag(tag) for tag in tags))
+            beyond.append(read_beyond(tags, values))
         elif (key := read_key(keyword, values, fuzzy)) is not None:
             keys.append(key)
-    page = Page(min(_number(given, "limit", DEFAULT_LIMIT[level]), LARGEST_LIMIT), _number(given, "offset", 0))
-    return Query(tuple(keys), page, frozenset(include), everything, tuple(unmatched))
+    ignored = tuple(name for name in OPTIONS if given.get(name, ["false"])[-1].lower() not in ("false", ""))
+    return Query(tuple(keys), _page(given, level), frozenset(include), everything, tuple(beyond), ignored)
+
+
+def _page(given: dict[str, list[str]], level: str) -> Page:
+    limit = min(_number(given, "limit", DEFAULT_LIMIT[level]), LARGEST_LIMIT)
+    after = given.get("cursor", [""])[-1]
+    if after and (level != "study" or not _CURSOR.match(after)):
+        raise InvalidInput("cursor is none that a list of studies has given.", field="cursor")
+    return Page(limit, _number(given, "offset", 0), after)
+
+
+def read_beyond(tags: list[str], values: list[str]) -> Beyond:
+    """A key that the index has no column for. Raises InvalidInput with its name."""
+    name = ".".join(keyword_for_tag(tag) for tag in tags)
+    if any(len(value) > MAX_VALUE for value in values):
+        raise InvalidInput(f"The value of {name} is too long.", field=name)
+    if dictionary_VR(int(tags[-1], 16)) in _LISTS:
+        values = [part.strip() for value in values for part in re.split(r"[\\,]", value) if part.strip()]
+    if len(values) > MAX_VALUES:
+        raise InvalidInput(f"{name} has more values than are taken.", field=name)
+    return Beyond(tuple(tags), tuple(value.strip() for value in values))
 
 
 def tags_of(name: str) -> list[str]:
