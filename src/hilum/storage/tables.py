@@ -288,6 +288,7 @@ instance = sa.Table(
     sa.Column("received_at", UtcDateTime, nullable=False),
     sa.Column("peer", PlainText, nullable=False),
     sa.UniqueConstraint("sop_instance_uid", "digest"),
+    sa.Index("ix_instance_object_key_object_offset", "object_key", "object_offset"),
 )
 # One instance of a UID is the image, whoever sends at the same moment.
 sa.Index(
@@ -307,9 +308,8 @@ reassignment = sa.Table(
     # No references: what was done stays on record when the study is deleted.
     sa.Column("study_id", Id, nullable=False, index=True),
     sa.Column("into_study_id", Id, nullable=False, index=True),
-    # Patient, order and state of the study before, and after.
+    # Patient, order and state of the study before, and which series were withheld.
     sa.Column("before", Json, nullable=False),
-    sa.Column("after", Json, nullable=False),
     # Series that moved whole, by their ids, and instances that moved alone, by that of the series they were in.
     sa.Column("series_ids", Json, nullable=False),
     sa.Column("instance_ids", Json, nullable=False),

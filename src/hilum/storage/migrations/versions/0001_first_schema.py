@@ -260,7 +260,6 @@ def upgrade() -> None:
         sa.Column("study_id", sa.String(length=26), nullable=False),
         sa.Column("into_study_id", sa.String(length=26), nullable=False),
         sa.Column("before", Json(), nullable=False),
-        sa.Column("after", Json(), nullable=False),
         sa.Column("series_ids", Json(), nullable=False),
         sa.Column("instance_ids", Json(), nullable=False),
         sa.Column("reason", PlainText(), nullable=False),
@@ -873,6 +872,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_instance")),
         sa.UniqueConstraint("sop_instance_uid", "digest", name=op.f("uq_instance_sop_instance_uid_digest")),
     )
+    op.create_index("ix_instance_object_key_object_offset", "instance", ["object_key", "object_offset"], unique=False)
     op.create_index(op.f("ix_instance_series_id"), "instance", ["series_id"], unique=False)
     op.create_index(op.f("ix_instance_study_id"), "instance", ["study_id"], unique=False)
     op.create_index(
@@ -896,6 +896,7 @@ def downgrade() -> None:
     )
     op.drop_index(op.f("ix_instance_study_id"), table_name="instance")
     op.drop_index(op.f("ix_instance_series_id"), table_name="instance")
+    op.drop_index("ix_instance_object_key_object_offset", table_name="instance")
     op.drop_table("instance")
     op.drop_table("worklist_served")
     op.drop_index(op.f("ix_series_study_id"), table_name="series")
