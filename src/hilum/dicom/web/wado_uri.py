@@ -24,6 +24,7 @@ from hilum.dicom.web.problems import NotAcceptable
 from hilum.dicom.web.rendered import Rendered
 from hilum.dicom.web.rendering import parameters_of
 from hilum.dicom.web.wado import DICOM, Wado
+from hilum.security.policy import Action, require
 from hilum.storage.retrieval import StoredInstance, headers_of
 
 UIDS = {"studyUID": "study", "seriesUID": "series", "objectUID": "instance"}
@@ -50,6 +51,7 @@ class WadoUri:
 
     async def retrieve(self, request: Request) -> Response:
         """`GET /wado?requestType=WADO&studyUID=…&seriesUID=…&objectUID=…`"""
+        require(request.state.actor, Action.READ_IMAGES)
         given = read_parameters(parameters_of(request))
         path = {level: given[name] for name, level in UIDS.items()}
         row, header = await run_in_threadpool(self._row, _meaning(request, path, {}))
