@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import tempfile
 from contextlib import suppress
 from typing import Any
 
@@ -15,6 +16,7 @@ from hilum.archive.blobs import BlobStore
 from hilum.archive.file_blobs import FileBlobs, in_our_words
 from hilum.archive.records import ALIGNMENT, FOLDER, RECORD_HEADER, Location, has_records, record_extent
 from hilum.archive.retrieve import location_of_row
+from hilum.archive.settled import SETTLED
 from hilum.core.errors import NotFound
 
 _PUNCH_HOLE_KEEP_SIZE = 0x02 | 0x01  # linux/falloc.h
@@ -26,7 +28,9 @@ def erase(blobs: BlobStore, row: Any) -> None:
     """Remove the bytes of an index row (columns as of the table `instance`). Errors as of the store."""
     location = location_of_row(row)
     with suppress(NotFound):
-        if not (location.key.startswith(f"{FOLDER}/") and location.key.endswith(".seg")):
+        if location.key.startswith(f"{SETTLED}/"):
+            _blank(blobs, location)
+        elif not (location.key.startswith(f"{FOLDER}/") and location.key.endswith(".seg")):
             blobs.delete(location.key)
         elif isinstance(blobs, FileBlobs):
             _punch(blobs, location)
@@ -45,6 +49,28 @@ def _punch(blobs: FileBlobs, location: Location) -> None:
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _blank(blobs: BlobStore, location: Location) -> None:
+    """Clear one file of a settled object; its other files stay where they are, and the object can still be opened."""
+    if isinstance(blobs, FileBlobs):
+        with in_our_words():
+            descriptor = os.open(blobs.path(location.key), os.O_RDWR | os.O_CLOEXEC)
+            try:
+                _clear(descriptor, location.offset, location.length)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        return
+    # Through a file, as the store can't be read from while it is written to.
+    with tempfile.TemporaryFile() as copy:
+        for piece in blobs.stream(location.key):
+            copy.write(piece)
+        copy.seek(location.offset)
+        for start in range(0, location.length, len(_ZEROS)):
+            copy.write(_ZEROS[: location.length - start])
+        copy.seek(0)
+        blobs.put(location.key, copy)
 
 
 def _clear(descriptor: int, start: int, size: int) -> None:

@@ -98,7 +98,7 @@ class Indexer:
     def _index(self, sender: Sender, entries: list[Entry]) -> None:
         try:
             _until_taken(lambda: self._run(sender, entries))
-        except Exception as error:  # the edge: one instance that can't be indexed must not keep all others from it
+        except Exception as error:  # noqa: BLE001  # the edge: one instance must not keep all others from the index
             if len(entries) == 1:
                 report_refused(entries[0].location, error)
                 return

@@ -25,7 +25,7 @@ from typing import Any, BinaryIO
 import orjson
 
 from hilum.archive.blobs import BlobStore
-from hilum.core.errors import InvalidInput, TooLarge
+from hilum.core.errors import InvalidInput, NotFound, TooLarge
 
 FOLDER = "landing"
 ALIGNMENT = 4096
@@ -193,7 +193,8 @@ def record_extent(header: bytes, location: Location) -> int:
         return 0
     if (prefix, dataset) != (location.prefix, location.dataset_length):
         return 0
-    return -(-(_RECORD.size + prefix + dataset + trailer) // ALIGNMENT) * ALIGNMENT
+    used: int = _RECORD.size + prefix + dataset + trailer
+    return -(-used // ALIGNMENT) * ALIGNMENT
 
 
 def has_records(segment: bytes | bytearray) -> bool:
@@ -256,6 +257,23 @@ def scan(store: BlobStore, key: str) -> Iterator[Landed | Torn]:
         if found is not None:
             yield found
         offset = window.next_record(following)
+
+
+def landed_at(store: BlobStore, location: Location) -> Landed:
+    """The record of a location with what its receiver noted; the data set is not looked at.
+
+    Raises NotFound where no such record is, as in an object that is no segment.
+    """
+    start = location.offset - _RECORD.size
+    header = store.get_range(location.key, start, _RECORD.size) if start > 0 else b""
+    if not record_extent(header, location):
+        raise NotFound("There is no record at this place.")
+    fields = _RECORD.unpack(header)
+    trailer = store.get_range(location.key, location.offset + location.length, fields[5])
+    prefix = store.get_range(location.key, location.offset, location.prefix)
+    if zlib.crc32(trailer, zlib.crc32(prefix, zlib.crc32(header[:-4]))) != fields[8]:
+        raise NotFound("The record at this place is damaged.")
+    return Landed(location, fields[6].hex(), orjson.loads(trailer))
 
 
 def _record_at(window: _Window, offset: int, nonce: bytes) -> Landed | Torn | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -20,6 +20,7 @@ from hilum.archive.file_blobs import FileBlobs
 from hilum.archive.ingest import Ingest
 from hilum.archive.landing import Landed, Location, Torn, in_use, landed_segments, reclaim, scan
 from hilum.archive.retrieve import open_dataset
+from hilum.archive.settled import settled_instances, settled_objects
 from hilum.core.actor import system_actor
 from hilum.core.errors import HilumError, NotFound, Unavailable
 from hilum.storage.deletions import was_deleted
@@ -97,7 +98,27 @@ def reindex(ingest: Ingest, progress: Progress = lambda recovery: None) -> Recov
     for key in _segments(ingest.blobs, ""):
         _index_segment(ingest, key, found)
         progress(found)
+    for key in settled_objects(ingest.blobs):
+        _index_records(ingest, settled_instances(ingest.blobs, key), found)
+        progress(found)
     return found
+
+
+def passed_segments(blobs: BlobStore) -> list[str]:
+    """The segments that recovery has passed for good: all that is in them came into the index."""
+    checkpoint = _checkpoint(blobs)
+    return [key for key in _segments(blobs, "") if key <= checkpoint]
+
+
+def is_accounted_for(ingest: Ingest, key: str) -> bool:
+    """Whether each record of a segment is in the index, wherever its bytes lie now, or was deleted by a person."""
+    for record in scan(ingest.blobs, key):
+        if isinstance(record, Torn):
+            return False
+        uid = str(record.trailer.get("sop_instance_uid", ""))
+        if not ingest.holds(uid, record.digest) and not _was_deleted(ingest, record):
+            return False
+    return True
 
 
 def _segments(blobs: BlobStore, after: str) -> Iterator[str]:
@@ -107,9 +128,13 @@ def _segments(blobs: BlobStore, after: str) -> Iterator[str]:
 
 
 def _index_segment(ingest: Ingest, key: str, found: Recovery) -> None:
+    _index_records(ingest, scan(ingest.blobs, key), found)
+
+
+def _index_records(ingest: Ingest, records: Iterable[Landed | Torn], found: Recovery) -> None:
     found.segments += 1
     try:
-        for record in scan(ingest.blobs, key):
+        for record in records:
             if isinstance(record, Torn):
                 found.torn += 1
             else:
