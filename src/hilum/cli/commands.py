@@ -7,7 +7,21 @@ from typing import Annotated
 
 import typer
 
-from hilum.cli import access, demo, diagnose, keys, operate, queue, rejected, running, seeing, trail, verify
+from hilum.cli import (
+    access,
+    demo,
+    diagnose,
+    importing,
+    keys,
+    lifecycle,
+    operate,
+    queue,
+    rejected,
+    running,
+    seeing,
+    trail,
+    verify,
+)
 
 cli = typer.Typer(
     name="hilum",
@@ -48,3 +62,4 @@ cli.add_typer(operate.messages, name="messages")
 cli.add_typer(trail.audit, name="audit")
 cli.command("reindex")(trail.reindex)
 cli.command("verify")(verify.verify)
+cli.command("import")(importing.import_)
