@@ -13,7 +13,6 @@ from hilum.cli import (
     diagnose,
     importing,
     keys,
-    lifecycle,
     operate,
     queue,
     rejected,
