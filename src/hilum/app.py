@@ -102,14 +102,12 @@ class Application:
     def ingest(self) -> Ingest:
         """The one way into the archive, for every door."""
         from hilum.archive.ingest import Ingest
-        from hilum.dicom.image_rules import ReceiveRules
 
         return Ingest(
             self.store,
             self.blobs,
             self.landing,
             lambda: self.configuration.refresh().archive.rejected_for_quality == "hide",
-            ReceiveRules(self.store, self.configuration),
         )
 
     @property
@@ -286,7 +284,6 @@ def _run_worker(application: Application, descriptor: int | None) -> None:
     from hilum.jobs.orphans import orphans
     from hilum.jobs.retention import retention
     from hilum.jobs.scrub import Scrub
-    from hilum.jobs.settling import settling
     from hilum.jobs.worker import Worker
     from hilum.serve.roles import run_until_stopped
 
@@ -295,7 +292,6 @@ def _run_worker(application: Application, descriptor: int | None) -> None:
         deletions(application.store, application.blobs),
         retention(application.ingest, application.configuration),
     ]
-    jobs.append(settling(application.ingest, application.configuration))
     if application.follows:
         jobs.append(orphans(application.ingest, application.barrier))
     worker = Worker(

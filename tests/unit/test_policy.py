@@ -128,6 +128,7 @@ from hilum.workflow.reporting import (
     relay_report,
     sign_report,
 )
+from hilum.workflow.retention import MarkExpired, ReleaseHold, SetHold, mark_expired, release_hold, set_hold
 
 
 @pytest.fixture
@@ -247,7 +248,26 @@ def _withheld(ward: Ward, order: Order) -> ReleaseImages:
     return ReleaseImages(item.id, "the technologist was wrong about it", PAGE)
 
 
+def _held(ward: Ward, order: Order) -> ReleaseHold:
+    return ReleaseHold(ward.store.run(set_hold, _hold(), actor_of(Role.ADMIN)), "settled")
+
+
+def _hold() -> SetHold:
+    return SetHold("court order", Identifier("1"))
+
+
+def _expired(ward: Ward, order: Order) -> MarkExpired:
+    uid = _study(ward, order) and order.study_instance_uid
+    note = RejectionNote(RejectionCode.RETENTION_EXPIRED, ((uid, "1.2.3"),), "old", True, True)
+    image = replace(ward.image_of(order), note=note)
+    ward.store.run(record_instance, image, actor_of(Role.ADMIN))
+    return MarkExpired(image.instance["sop_instance_uid"], timedelta(1))
+
+
 VERBS: dict[Any, tuple[Action, Build]] = {
+    set_hold: (Action.HOLD_IMAGES, lambda w, o: _hold()),
+    release_hold: (Action.HOLD_IMAGES, _held),
+    mark_expired: (Action.DELETE_IMAGES, _expired),
     reject_instances: (
         Action.REJECT_IMAGES,
         lambda w, o: RejectInstances(_study(w, o), RejectionCode.QUALITY, "blurred"),

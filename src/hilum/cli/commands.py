@@ -7,20 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hilum.cli import (
-    access,
-    demo,
-    diagnose,
-    importing,
-    keys,
-    operate,
-    queue,
-    rejected,
-    running,
-    seeing,
-    trail,
-    verify,
-)
+from hilum.cli import access, demo, diagnose, keys, lifecycle, operate, queue, rejected, running, seeing, trail, verify
 
 cli = typer.Typer(
     name="hilum",
@@ -57,8 +44,10 @@ cli.command("diagnose")(diagnose.diagnose)
 cli.command("trace")(operate.trace)
 cli.add_typer(queue.queue, name="queue")
 cli.add_typer(rejected.rejected, name="rejected")
+cli.add_typer(lifecycle.deletions, name="deletion")
+cli.add_typer(lifecycle.holds, name="hold")
+cli.add_typer(lifecycle.retention, name="retention")
 cli.add_typer(operate.messages, name="messages")
 cli.add_typer(trail.audit, name="audit")
 cli.command("reindex")(trail.reindex)
 cli.command("verify")(verify.verify)
-cli.command("import")(importing.import_)

@@ -59,18 +59,26 @@ def mark(
     until: datetime,
     series_instance_uid: str | None = None,
     sop_instance_uid: str | None = None,
+    named: Sequence[str] | None = None,
 ) -> tuple[Deletion, list[str]]:
-    """Mark the instances of a study, a series or one UID; return the rows that were not marked before."""
+    """Mark the instances of a study, a series, one UID or those that are `named`; return the rows not marked before."""
     chosen = (
         sa.select(_instance.c.id, _instance.c.sop_instance_uid, _instance.c.digest, _series.c.series_instance_uid)
         .join(_series, _series.c.id == _instance.c.series_id)
-        .where(_instance.c.study_id == study_id, sa.not_(is_marked()))
+        .where(sa.not_(is_marked()))
     )
+    if named is None:
+        chosen = chosen.where(_instance.c.study_id == study_id)
     if series_instance_uid is not None:
         chosen = chosen.where(_series.c.series_instance_uid == series_instance_uid)
     if sop_instance_uid is not None:
         chosen = chosen.where(_instance.c.sop_instance_uid == sop_instance_uid)
-    rows = uow.connection.execute(chosen).all()
+    parts = [named[start : start + _AT_ONCE] for start in range(0, len(named), _AT_ONCE)] if named else [()]
+    rows = [
+        row
+        for part in parts
+        for row in uow.connection.execute(chosen.where(_instance.c.sop_instance_uid.in_(part)) if named else chosen)
+    ]
     study = uow.connection.execute(sa.select(_study).where(_study.c.id == study_id)).one()
     deletion_id = uow.new_id()
     uow.connection.execute(

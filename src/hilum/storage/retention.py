@@ -1,14 +1,15 @@
-"""Legal holds: patients and studies whose images nobody may delete."""
+"""Legal holds, and the studies whose retention may be over."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from hilum.storage import tables
+from hilum.storage.hiding import is_marked
 
 if TYPE_CHECKING:
     from hilum.storage.unit_of_work import UnitOfWork
@@ -87,3 +88,103 @@ def holds_in_force(connection: sa.Connection, after: str = "", limit: int = 1000
     """Return the holds that are in force, oldest first."""
     query = sa.select(_hold).where(_in_force, _hold.c.id > after).order_by(_hold.c.id).limit(limit)
     return [LegalHold(*row) for row in connection.execute(query)]
+
+
+def studies_of_uid(connection: sa.Connection, study_instance_uid: str) -> list[tuple[str, str | None]]:
+    """Return (id, patient's id) of the studies under a UID."""
+    study = tables.study
+    query = sa.select(study.c.id, study.c.patient_id).where(study.c.study_instance_uid == study_instance_uid)
+    return [(row.id, row.patient_id) for row in connection.execute(query.order_by(study.c.id))]
+
+
+@dataclass(frozen=True, slots=True)
+class AgedStudy:
+    """A study with what its retention is counted from; dates are DICOM DA as the images say them, or empty."""
+
+    id: str
+    study_instance_uid: str
+    modalities: tuple[str, ...]
+    instance_count: int
+    study_date: str
+    received_at: datetime
+    last_exam_date: str
+    birth_date: date | None
+    birth_date_on_images: str
+
+
+def aged_studies(connection: sa.Connection, before: str, after: str = "", limit: int = 200) -> list[AgedStudy]:
+    """Return studies that are dated before a day (DA, or received then where they have no date), by id after one.
+
+    Left out is what is under a legal hold, not shown, or waits for a person's decision.
+    """
+    study, item, patient = tables.study, tables.exception_item, _patient.alias()
+    survivor, member, other = _patient.alias(), _patient.alias(), tables.study.alias()
+    family = sa.select(member.c.id).where(member.c.survivor_id == survivor.c.id).correlate(survivor)
+    latest = (
+        sa.select(sa.func.max(other.c.study_date))
+        .where(
+            sa.or_(
+                other.c.patient_id.in_(family),
+                sa.and_(study.c.patient_id.is_(None), other.c.patient_identifier == study.c.patient_identifier),
+            )
+        )
+        .correlate(study, survivor)
+        .scalar_subquery()
+    )
+    waits = sa.exists().where(item.c.study_id == study.c.id, item.c.resolved_at.is_(None))
+    query = (
+        sa.select(study, survivor.c.birth_date.label("registered_birth_date"), latest.label("last_exam_date"))
+        .outerjoin(patient, patient.c.id == study.c.patient_id)
+        .outerjoin(survivor, survivor.c.id == patient.c.survivor_id)
+        .where(
+            study.c.id > after,
+            study.c.study_date < before,
+            study.c.instance_count > 0,
+            sa.not_(is_held(study.c.patient_id, study.c.study_instance_uid)),
+            sa.not_(waits),
+        )
+        .order_by(study.c.id)
+        .limit(limit)
+    )
+    return [
+        AgedStudy(
+            row.id,
+            row.study_instance_uid,
+            tuple(row.modalities.split("\\")) if row.modalities else (),
+            row.instance_count,
+            row.study_date,
+            row.first_received_at,
+            row.last_exam_date or "",
+            row.registered_birth_date,
+            row.patient_birth_date,
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def unmarked_notes(connection: sa.Connection, code: str, limit: int = 100) -> list[str]:
+    """Return the notes in force of a code whose instances are not all marked yet, without those under a legal hold."""
+    rejection, rejected, instance, study = (
+        tables.rejection,
+        tables.rejected_instance,
+        tables.instance,
+        tables.study,
+    )
+    unmarked = sa.exists().where(
+        rejected.c.rejection_id == rejection.c.id,
+        instance.c.sop_instance_uid == rejected.c.sop_instance_uid,
+        sa.not_(is_marked(instance)),
+    )
+    query = (
+        sa.select(rejection.c.note_uid)
+        .join(study, study.c.id == rejection.c.study_id)
+        .where(
+            rejection.c.code == code,
+            rejection.c.state == "applied",
+            unmarked,
+            sa.not_(is_held(study.c.patient_id, study.c.study_instance_uid)),
+        )
+        .order_by(rejection.c.id)
+        .limit(limit)
+    )
+    return list(connection.execute(query).scalars())
