@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from hilum.core.actor import Door
 from hilum.core.errors import HilumError, InvalidInput, NotAuthenticated, TooLarge
 from hilum.core.identifiers import new_id
+from hilum.serve.cors import preflight, share
 from hilum.serve.identity import Authenticator, Identified
 from hilum.serve.limits import Rates, TooManyRequests, in_time
 from hilum.settings import Configuration
@@ -104,6 +105,9 @@ class Gate:
             await self._app(scope, receive, send)
             return
         settings = self._configuration.refresh()
+        if (allowed := preflight(scope, settings.http)) is not None:
+            await allowed(scope, receive, send)
+            return
         correlation = new_id()
         started = time.perf_counter()
         status = 500
@@ -118,6 +122,7 @@ class Gate:
                 headers.setdefault("x-content-type-options", "nosniff")
                 headers.setdefault("cache-control", "no-store")
                 headers.setdefault("cross-origin-resource-policy", "same-origin")
+                share(headers, scope, settings.http)
                 if settings.http.tls != "off":
                     headers.setdefault("strict-transport-security", "max-age=31536000")
             await send(message)

@@ -113,6 +113,15 @@ def _web_root(text: str) -> str:
     return text.rstrip("/")
 
 
+def _web_origin(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or text != f"{parts.scheme}://{parts.netloc}":
+        raise ValueError('is not an origin such as "https://viewer.example": scheme, host and port, and nothing else')
+    if parts.username is not None or text != text.lower():
+        raise ValueError("is not written as browsers send it: in small letters and without a user")
+    return text
+
+
 def _collector_address(text: str) -> str:
     if not text:
         return text
@@ -165,6 +174,7 @@ Application = Annotated[str, AfterValidator(_application)]
 PeerCertificateName = Annotated[str, AfterValidator(_certificate_name)]
 CollectorAddress = Annotated[str, AfterValidator(_collector_address)]
 MllpAddress = Annotated[str, AfterValidator(_mllp_address)]
+WebOrigin = Annotated[str, AfterValidator(_web_origin)]
 Network = Annotated[str, AfterValidator(_network)]
 WebRoot = Annotated[str, AfterValidator(_web_root)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]

@@ -17,6 +17,7 @@ from pydantic_settings import SettingsError as SourceError
 
 from hilum.settings.errors import SettingsError
 from hilum.settings.identity import SecuritySettings
+from hilum.settings.image_rules import ImageRule
 from hilum.settings.paths import HomePaths
 from hilum.settings.sections import (
     ArchiveSettings,
@@ -70,6 +71,7 @@ class Settings(BaseSettings):
     log: LogSettings = LogSettings()
     destination: tuple[Destination, ...] = ()
     route: tuple[Route, ...] = ()
+    rule: tuple[ImageRule, ...] = ()
 
     @classmethod
     def settings_customise_sources(

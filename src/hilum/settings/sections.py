@@ -27,6 +27,7 @@ from hilum.settings.addresses import (
     OptionalZoneName,
     PeerCertificateName,
     Seconds,
+    WebOrigin,
     WebRoot,
     ZoneName,
     check_address,
@@ -84,6 +85,15 @@ class HttpSettings(Door):
         default=(),
         description="Addresses or networks of proxies whose `Forwarded` and `X-Forwarded-Proto`, `-Host`, `-Port` and "
         "`-Prefix` say where links of an answer point; from others these are ignored. `public_url` goes before them.",
+    )
+    cors_origins: tuple[WebOrigin, ...] = Field(
+        default=(),
+        description="Origins (`https://viewer.example`) whose pages may read what DICOMweb, FHIR and CDS Hooks answer; "
+        "none unless named, and the pages of Hilum itself never.",
+    )
+    cors_credentials: bool = Field(
+        default=False,
+        description="Whether those pages may ask by the login of the person at the browser; else they bring a token.",
     )
     processes: int = Field(default=2, ge=1, le=64, description="How many processes answer HTTP.")
     max_body_bytes: int = Field(default=16 * MIB, ge=1024, description="Largest request body, other than STOW-RS.")
@@ -281,6 +291,31 @@ class RetentionRule(Section):
     )
 
 
+class CompressRule(Section):
+    """Which images get a compressed copy, that is served in their place; the first rule that fits an image holds."""
+
+    modality: str = Field(default="", max_length=16, description="Modality of the series; empty for all.")
+    source: str = Field(default="", max_length=64, description="Name of the sender (AE title); empty for all.")
+    age_days: float = Field(default=0, ge=0, le=36_500, description="Days after arrival.")
+    to: Literal["htj2k", "jpeg-ls", "jpeg2000", "rle", "jpeg"] = Field(
+        default="htj2k",
+        description="Compression: `jpeg` (8 bits) always with a loss, `jpeg-ls` and `jpeg2000` on wish, the others never.",
+    )
+    lossy: bool = Field(
+        default=False,
+        description="Whether the copy loses something; it is another instance then, sent only to who names its syntax.",
+    )
+    quality: int = Field(default=90, ge=1, le=100, description="Quality of a lossy copy.")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.lossy and self.to in ("htj2k", "rle"):
+            raise ValueError(f"`{self.to}` is without loss here")
+        if self.to == "jpeg" and not self.lossy:
+            raise ValueError("`jpeg` takes `lossy = true`")
+        return self
+
+
 class ArchiveSettings(Section):
     """Where the bytes of images are kept."""
 
@@ -300,11 +335,24 @@ class ArchiveSettings(Section):
         description="Instances go out with what is known of patient, order and study where they say something else.",
     )
     segment_bytes: int = Field(default=256 * MIB, ge=MIB, description="Size at which a landing segment is closed.")
+    settle: bool = Field(
+        default=True,
+        description="Finished series move from where they landed into plain objects, ZIP files that any tool opens.",
+    )
+    settle_after_hours: float = Field(
+        default=1, ge=0, le=87_600, description="Hours after the completion of a study until its series are settled."
+    )
     verify_mb_per_second: float = Field(
         default=5, ge=0, le=10_000, description="MB a second of stored images compared with their digests; 0: none."
     )
     verify_every_days: float = Field(
         default=7, ge=0, le=3_650, description="Days between the end of one such pass over the archive and the next."
+    )
+    compress: tuple[CompressRule, ...] = Field(
+        default=(), max_length=100, description="Which images get a compressed copy; the original is kept."
+    )
+    compress_mb_per_second: float = Field(
+        default=5, gt=0, le=10_000, description="MB a second of stored images that are read to be compressed."
     )
     rejected_for_quality: Literal["hide", "show"] = Field(
         default="hide",

@@ -1,13 +1,14 @@
 """What a client accepts (PS3.18 8.7): media ranges of the Accept header or of the query parameter `accept`.
 
 `multipart/related; type="application/dicom"; transfer-syntax=*` is read quoted or not; what can't be read is skipped,
-and a request that accepts nothing readable accepts anything.
+and a request that accepts nothing readable accepts anything. A wildcard gives way to what the same header names more
+precisely, so that `image/png;q=0, */*` is anything but PNG (RFC 9110 12.5.1).
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from starlette.requests import Request
 
@@ -54,42 +55,72 @@ class MediaRange:
     multipart: bool = False
     transfer_syntax: str = ""
     quality: float = 1.0
+    # What a wildcard does not mean: the types that the same header names by themselves (RFC 9110 12.5.1).
+    without: frozenset[str] = frozenset()
 
     def covers(self, media_type: str) -> bool:
         """Tell whether a media type is in the range."""
         kind, _, subtype = self.media_type.partition("/")
-        return self.media_type in ("*/*", media_type) or (subtype == "*" and media_type.startswith(kind + "/"))
+        if self.media_type == media_type:
+            return True
+        if media_type in self.without or f"{media_type.partition('/')[0]}/*" in self.without:
+            return False
+        return self.media_type == "*/*" or (subtype == "*" and media_type.startswith(kind + "/"))
 
 
 def accepted(request: Request) -> list[MediaRange]:
     """What a request accepts, best first; the query parameter comes before the header."""
     asked = request.query_params.get("accept", "").replace(" ", "+").replace(";+", "; ").replace(",+", ", ")
-    ranges = media_ranges(asked) or media_ranges(request.headers.get("accept", ""))
-    return ranges or [MediaRange("*/*")]
+    named = _read(asked) or _read(request.headers.get("accept", ""))
+    return _best_first(named) if named else [MediaRange("*/*")]
 
 
 def media_ranges(text: str) -> list[MediaRange]:
-    """Read a list of media ranges, best first."""
+    """Read a list of media ranges, best first, without those of quality 0."""
+    return _best_first(_read(text))
+
+
+def _best_first(found: list[MediaRange]) -> list[MediaRange]:
+    bounded = [_bounded(each, found) for each in found if each.quality > 0]
+    return sorted(bounded, key=lambda each: -each.quality)
+
+
+def _read(text: str) -> list[MediaRange]:
     found: list[MediaRange] = []
     position, text = 0, text[:LONGEST]
-    while match := _RANGE.match(text, position):
-        position = match.end()
-        parameters: dict[str, str] = {}
-        while parameter := _PARAMETER.match(text, position):
-            position = parameter.end()
-            parameters.setdefault(parameter[1].lower(), parameter[2] if parameter[2] is not None else parameter[3])
-        found.append(_media_range(match[1].lower(), parameters))
-        comma = text.find(",", position)
-        if comma < 0:
-            break
-        position = comma + 1
-    return sorted((each for each in found if each.quality > 0), key=lambda each: -each.quality)
+    while position < len(text):
+        if match := _RANGE.match(text, position):
+            position = match.end()
+            parameters: dict[str, str] = {}
+            while parameter := _PARAMETER.match(text, position):
+                position = parameter.end()
+                parameters.setdefault(parameter[1].lower(), parameter[2] if parameter[2] is not None else parameter[3])
+            found.append(_media_range(match[1].lower(), parameters))
+        # What is empty or can't be read is passed over (RFC 9110 5.6.1).
+        position = (text.find(",", position) + 1) or len(text)
+    return found
+
+
+def _bounded(wide: MediaRange, among: list[MediaRange]) -> MediaRange:
+    """A wildcard without what is named more precisely beside it, with another quality."""
+    if not wide.media_type.endswith("/*"):
+        return wide
+    named = {
+        each.media_type
+        for each in among
+        if each.multipart == wide.multipart
+        and not each.transfer_syntax
+        and each.quality != wide.quality
+        and each.media_type != wide.media_type
+        and (wide.media_type == "*/*" or not each.media_type.endswith("/*"))
+    }
+    return replace(wide, without=frozenset(named))
 
 
 def _media_range(media_type: str, parameters: dict[str, str]) -> MediaRange:
     quality = parameters.get("q", "1")
     weight = min(1.0, float(quality)) if re.fullmatch(r"[0-9]{0,3}\.?[0-9]{1,3}", quality) else 1.0
-    multipart = media_type == "multipart/related"
+    multipart = media_type in ("multipart/related", "multipart/*")
     if multipart:
         media_type = parameters.get("type", "*/*").lower() or "*/*"
     return MediaRange(media_type, multipart, parameters.get("transfer-syntax", ""), weight)
