@@ -22,7 +22,7 @@ pytestmark = [
 
 ROLES = ("radiologist", "technologist", "referring-physician", "auditor", "service", "admin")
 PATH = "/openapi.json"
-EXAMPLES = 2000 if full_size() else 3
+EXAMPLES = 2000 if full_size() else 2
 
 
 @schemathesis.serializer("multipart/related")

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import pytest
 import requests
-from besieged import Besieged
+from besieged import Besieged, full_size
 
 from fixtures.department import DICTATION, Department, Patient, accepted, eventually, fields, next_numbers
 
@@ -77,6 +77,7 @@ def test_hosts_that_a_sender_names_are_not_believed(target: Besieged) -> None:
             assert "evil.example" not in answer.text + str(answer.headers)
 
 
+@pytest.mark.soak
 def test_odd_header_values_are_no_defects(target: Besieged) -> None:
     odd = [
         "\xff",
@@ -96,6 +97,8 @@ def test_odd_header_values_are_no_defects(target: Besieged) -> None:
         "utf-7",
     ]
     uid = target.placed.study_uid
+    paths = ("/fhir/Patient?_count=1", f"/dicom-web/studies/{uid}/metadata", f"/dicom-web/studies/{uid}/rendered", "/")
+    number = 0
     for name in (
         "Accept",
         "Accept-Charset",
@@ -117,12 +120,8 @@ def test_odd_header_values_are_no_defects(target: Besieged) -> None:
         "TE",
     ):
         for value in odd:
-            for path in (
-                "/fhir/Patient?_count=1",
-                f"/dicom-web/studies/{uid}/metadata",
-                f"/dicom-web/studies/{uid}/rendered",
-                "/",
-            ):
+            number += 1
+            for path in paths if full_size() else (paths[number % len(paths)],):
                 answer = target.ask("GET", path, "radiologist", headers={name: value.encode("latin-1")})
                 assert answer.status_code < 500, (name, value[:40], path, answer.text[:200])
 

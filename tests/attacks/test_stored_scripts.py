@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from besieged import MIB, PASSWORD, SCRIPTS, Besieged
+from besieged import MIB, PASSWORD, SCRIPTS, Besieged, full_size
 from playwright.sync_api import Page, sync_playwright
 
 from fixtures.department import AUTHORITY, Patient, accepted, next_numbers
@@ -32,10 +33,16 @@ def escaped(text: str) -> str:
     )
 
 
+_poisoned: set[Path] = set()
+
+
 @pytest.fixture
 def poisoned(target: Besieged) -> Besieged:
-    """Orders, images and reports with a script in each field, matched and not."""
+    """Orders, images and reports with a script in each field, matched and not; filled in once."""
     department = target.department
+    if department.home in _poisoned:
+        return target
+    _poisoned.add(department.home)
     for script in SCRIPTS:
         bad = escaped(script)
         patient = Patient(next_numbers(1)[0], bad, bad)
@@ -139,6 +146,7 @@ def visit(page: Page, where: str, wrong: list[str]) -> set[str]:
     return {link for link in links if link.startswith(("/orders/", "/studies/", "/exceptions", "/?", "/reports/"))}
 
 
+@pytest.mark.soak
 def test_no_page_runs_what_is_stored(poisoned: Besieged, watched: tuple[Page, list[str]]) -> None:
     page, wrong = watched
     poisoned.allowed = 400 * MIB  # two rendering processes start for the thumbnails
@@ -169,15 +177,17 @@ def test_no_page_runs_what_is_stored(poisoned: Besieged, watched: tuple[Page, li
     assert SCRIPTS[0] not in listed
     assert "&lt;img src=x onerror" in listed, "the poison is shown as text"
     order = next(link for link in seen if link.startswith("/orders/")).partition("?")[0]
-    for script in SCRIPTS:
-        for query in (
+    for number, script in enumerate(SCRIPTS):
+        queries = (
             f"/?text={script}",
             f"/exceptions?kind={script}",
             f"{order}?beside={script}&done={script}",
             f"/viewer/launch?requestType={script}",
             f"/orders/{script.replace('/', '')}",
             f"/auth/login?next=/{script}",
-        ):
+        )
+        # The first script, an image that fails to load, at each; the others each at some.
+        for query in queries if full_size() or not number else queries[number - 1 :: 3]:
             page.goto(poisoned.http + query)
             page.wait_for_timeout(50)
             assert wrong == [], (query, wrong)

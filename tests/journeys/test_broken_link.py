@@ -29,16 +29,20 @@ def test_the_demo_is_green() -> None:
     assert set(shown) == {str(number) for number in range(1, 11)}
 
 
-# What an operator may break by a wrong setting, and the link that it breaks.
-@pytest.mark.parametrize(
-    ("link", "settings"),
-    [
+# What an operator may break by a wrong setting, and the link that it breaks: a door that is shut, a message not sent.
+BROKEN: list[tuple[str, dict[str, object]]] = [
+    ("4 Schedule", {"ROUTE": [{"on": "ReportSigned", "to": ["ehr"]}]}),
+    ("5 Worklist", {"DICOM__PEER": []}),
+]
+if os.environ.get("HILUM_SOAK") == "full":
+    BROKEN += [
         ("1 Registration", {"HL7__PEER": []}),
-        ("4 Schedule", {"ROUTE": [{"on": "ReportSigned", "to": ["ehr"]}]}),
-        ("5 Worklist", {"DICOM__PEER": []}),
         ("10 Result to the EHR", {"ROUTE": [{"on": "OrderStatusChanged", "to": ["ehr"]}]}),
-    ],
-)
+    ]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("link", "settings"), BROKEN)
 def test_the_demo_names_a_broken_link(link: str, settings: dict[str, object]) -> None:
     done = play(**settings)
     assert done.returncode == 1, done.stdout[-3000:] + done.stderr[-2000:]

@@ -367,8 +367,8 @@ def test_what_is_not_a_seal_is_refused(text: bytes) -> None:
         Seal.from_json(text)
 
 
-def test_a_hundred_thousand_rows_are_verified_as_they_stream_by() -> None:
-    writers, each, batch = 4, 25_000, 50
+def test_rows_are_verified_as_they_stream_by() -> None:
+    writers, each, batch = 4, 5_000, 50
     seals: list[Seal] = []
     for first in range(1, each + 1, batch):
         rows = (audit_row(f"w{w}", n) for w in range(writers) for n in range(first, first + batch))
@@ -378,7 +378,7 @@ def test_a_hundred_thousand_rows_are_verified_as_they_stream_by() -> None:
         for w in range(writers):
             for n in range(1, each + 1):
                 row = audit_row(f"w{w}", n)
-                if (w, n) == (2, 12_345):
+                if (w, n) == (2, 2_345):
                     row["actor"] = "bob"
                 yield row
 
@@ -389,4 +389,4 @@ def test_a_hundred_thousand_rows_are_verified_as_they_stream_by() -> None:
     findings = verify(stream(), seals, KEYS, now=START)
     taken = time.perf_counter() - started - made
     print(f"\n{making} rows, {len(seals)} seals verified in {taken:.2f} s")
-    assert [(f.kind, f.writer, f.sequence) for f in findings] == [(FindingKind.CHANGED_ROW, "w2", 12_345)]
+    assert [(f.kind, f.writer, f.sequence) for f in findings] == [(FindingKind.CHANGED_ROW, "w2", 2_345)]

@@ -292,7 +292,10 @@ def test_a_drain_in_the_middle_of_many_loses_nothing_that_was_acknowledged(ct: P
     assert acknowledged == [uid for uid, _, _ in kept.instances][: len(acknowledged)]
 
 
-# How fast, printed and not asserted (pytest -s) ----------------------------------------------------------------------
+# How fast, printed and not asserted (make soak; pytest -s) ------------------------------------------------------------
+
+
+IMAGES = 100 if os.environ.get("HILUM_SOAK") == "full" else 5
 
 
 @pytest.fixture
@@ -315,14 +318,14 @@ def storescp(tmp_path: Path) -> Iterator[int]:
     process.wait(30)
 
 
+@pytest.mark.soak
 @NAGLE
 @pytest.mark.parametrize("associations", [1, 4])
 def test_store_throughput_is_printed_beside_storescp(nodelay: str, associations: int, ct: Path, storescp: int) -> None:
     def seconds(port: int) -> float:
         environment = {key: value for key, value in os.environ.items() if key != "TCP_NODELAY"}
         environment |= {"TCP_NODELAY": "1"} if nodelay == "1" else {}
-        count = "100"
-        command = ["storescu", "-R", "-aec", "HILUM", "--repeat", count, "127.0.0.1", str(port), str(ct)]
+        command = ["storescu", "-R", "-aec", "HILUM", "--repeat", str(IMAGES), "127.0.0.1", str(port), str(ct)]
         begun = time.monotonic()
         running = [subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) for _ in range(associations)]
         assert [process.wait(60) for process in running] == [0] * associations
@@ -333,8 +336,8 @@ def test_store_throughput_is_printed_beside_storescp(nodelay: str, associations:
         theirs = [0.0, 0.0]
         for turn in range(2):
             ours[turn], theirs[turn] = seconds(server.port), seconds(storescp)
-        assert server.counts()["C-STORE-RQ"] == 2 * 100 * associations
-    sent = 100 * associations
+        assert server.counts()["C-STORE-RQ"] == 2 * IMAGES * associations
+    sent = IMAGES * associations
     print(
         f"\n0.5 MB x {associations}, {'no delay' if nodelay == '1' else 'Nagle'}: "
         f"Hilum {sent / min(ours):.0f}/s, storescp {sent / min(theirs):.0f}/s, null sinks"
