@@ -141,6 +141,7 @@ def test_fuzzed_operations_fail_in_no_way(besieged_postgresql: Besieged) -> None
                 assert stranger.status_code in (400, 401), (case.method, case.path, stranger.status_code)
 
         attack()
+        print(f"{operation.method.upper()} {operation.path}: {sum(asked.values())} answers so far")
     assert either.failures(before) == []
     assert asked.get(2, 0) > 20, asked
     assert asked.get(4, 0) > 20, asked
