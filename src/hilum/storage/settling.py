@@ -13,6 +13,8 @@ from hilum.storage import tables
 from hilum.storage.unit_of_work import UnitOfWork
 
 _instance, _study, _deleted = tables.instance, tables.study, tables.deleted_instance
+# What is marked for deletion is about to be erased where it lies, so it is not copied anywhere.
+_STAYS = sa.or_(_instance.c.hidden.is_(None), _instance.c.hidden != "deleted")
 # Looked through in the order of the index on the place, oldest segments first.
 LOOKED_THROUGH = 2000
 
@@ -35,7 +37,7 @@ def unsettled_series(connection: sa.Connection, folder: str, before: datetime, l
     """Return series of studies that were complete before a moment and have instances in objects of a folder."""
     oldest = (
         sa.select(_instance.c.series_id, _instance.c.study_id)
-        .where(_instance.c.object_key >= f"{folder}/", _instance.c.object_key < f"{folder}0")
+        .where(_instance.c.object_key >= f"{folder}/", _instance.c.object_key < f"{folder}0", _STAYS)
         .order_by(_instance.c.object_key, _instance.c.object_offset)
         .limit(LOOKED_THROUGH)
         .subquery()
@@ -57,7 +59,7 @@ def unsettled_instances(connection: sa.Connection, series_id: str, folder: str) 
     place = (c.object_key, c.object_offset, c.object_length, c.dataset_offset)
     query = (
         sa.select(*columns, *place)
-        .where(c.series_id == series_id, c.object_key >= f"{folder}/", c.object_key < f"{folder}0")
+        .where(c.series_id == series_id, c.object_key >= f"{folder}/", c.object_key < f"{folder}0", _STAYS)
         .order_by(c.number, c.id)
     )
     return [Unsettled(*row) for row in connection.execute(query)]
