@@ -865,3 +865,20 @@ quarantine = sa.Table(
     sa.UniqueConstraint("object_key", "object_offset"),
     sa.Index("ix_quarantine_resolved_at_id", "resolved_at", "id"),
 )
+
+# Compressed copies of instances, served in their place: one without loss and one with, at most. Its bytes are a whole
+# object; without an object the copy could not be made, and is not tried again. No reference: the copy is looked for and
+# removed when its instance is gone.
+rendition = sa.Table(
+    "rendition",
+    metadata,
+    sa.Column("instance_id", Id, primary_key=True),
+    sa.Column("lossless", sa.Boolean, primary_key=True),
+    sa.Column("transfer_syntax_uid", Uid, nullable=False),
+    # sha256 of the copy's data set; that of the original stays with the instance.
+    sa.Column("digest", PlainText, nullable=False),
+    sa.Column("object_key", PlainText),
+    sa.Column("object_length", sa.BigInteger, nullable=False),
+    sa.Column("dataset_offset", sa.BigInteger, nullable=False),
+    sa.Column("made_at", UtcDateTime, nullable=False),
+)
