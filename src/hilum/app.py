@@ -102,12 +102,14 @@ class Application:
     def ingest(self) -> Ingest:
         """The one way into the archive, for every door."""
         from hilum.archive.ingest import Ingest
+        from hilum.dicom.image_rules import ReceiveRules
 
         return Ingest(
             self.store,
             self.blobs,
             self.landing,
             lambda: self.configuration.refresh().archive.rejected_for_quality == "hide",
+            ReceiveRules(self.store, self.configuration),
         )
 
     @property

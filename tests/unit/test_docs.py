@@ -140,7 +140,12 @@ def test_every_setting_is_read_by_the_program() -> None:
     sources = [file for file in (ROOT / "src/hilum").rglob("*.py") if "settings" not in file.parts]
     code = "\n".join(file.read_text(encoding="utf-8") for file in sources)
     # What the sections themselves turn into something else.
-    derived = {"bind": "listen", "public_url": "base_url"}
+    derived = {
+        "bind": "listen",
+        "public_url": "base_url",
+        "quiet_seconds": "least_quiet",
+        "quiet_seconds_of": "quiet_of",
+    }
     derived |= dict.fromkeys(("access_key", "access_key_file", "secret_key", "secret_key_file"), "credentials")
     unread = [
         key for key in sorted(keys_of(Settings) - {"home"}) if not re.search(rf"\.{derived.get(key, key)}\b", code)

@@ -24,6 +24,7 @@ from fixtures.ward import (
     Ward,
     image,
     merge,
+    mrn,
     naming,
     on_images,
     performed,
@@ -104,6 +105,16 @@ from hilum.workflow.reading import (
     open_images,
     worklist_served,
 )
+from hilum.workflow.reassignment import (
+    JoinStudies,
+    ReassignStudy,
+    UndoReassignment,
+    Whose,
+    join_studies,
+    reassign_study,
+    undo_reassignment,
+)
+from hilum.workflow.receiving import DropInstance, drop_instance
 from hilum.workflow.reconciliation import AssignStudy, DismissException, assign_study, dismiss_exception
 from hilum.workflow.registration import merge_patients, register_patient
 from hilum.workflow.rejection import (
@@ -129,6 +140,7 @@ from hilum.workflow.reporting import (
     sign_report,
 )
 from hilum.workflow.retention import MarkExpired, ReleaseHold, SetHold, mark_expired, release_hold, set_hold
+from hilum.workflow.unmerging import UnmergePatients, unmerge_patients
 
 
 @pytest.fixture
@@ -223,6 +235,29 @@ def _study(ward: Ward, order: Order) -> str:
     return ward.study(order.study_instance_uid).id
 
 
+def _move(ward: Ward, order: Order) -> ReassignStudy:
+    study_id = _study(ward, order)
+    study = ward.study(order.study_instance_uid)
+    return ReassignStudy(study_id, Whose.of(study), ward.register("7").id, None, "wrong line chosen")
+
+
+def _join(ward: Ward, order: Order) -> JoinStudies:
+    into_id, loose = _study(ward, order), new_uid()
+    ward.send(image(on_images("1"), loose))
+    study = ward.study(loose)
+    return JoinStudies(study.id, Whose.of(study), into_id, "one examination")
+
+
+def _undo(ward: Ward, order: Order) -> UndoReassignment:
+    done = ward.store.run(reassign_study, _move(ward, order), actor_of(Role.ADMIN))
+    return UndoReassignment(done.id, "it was right before")
+
+
+def _unmerge(ward: Ward) -> UnmergePatients:
+    ward.merge("5", "6")
+    return UnmergePatients((mrn("5"),), (mrn("6"),), "two persons", PAGE)
+
+
 def _note(ward: Ward, order: Order, *, entitled: bool = False) -> DecideRejection:
     note = RejectionNote(RejectionCode.QUALITY, ((order.study_instance_uid, "1.2.3"),), "blurred", entitled, True)
     image = replace(ward.image_of(order), note=note)
@@ -285,6 +320,10 @@ VERBS: dict[Any, tuple[Action, Build]] = {
     revoke_rejection: (Action.MANAGE_REJECTED, lambda w, o: _note(w, o, entitled=True)),
     register_patient: (Action.REGISTER_PATIENT, lambda w, o: registration("5")),
     merge_patients: (Action.MERGE_PATIENTS, lambda w, o: merge("5", "6")),
+    reassign_study: (Action.REASSIGN_STUDY, _move),
+    join_studies: (Action.REASSIGN_STUDY, _join),
+    undo_reassignment: (Action.REASSIGN_STUDY, _undo),
+    unmerge_patients: (Action.MERGE_PATIENTS, lambda w, o: _unmerge(w)),
     check_priors: (Action.CHECK_PRIORS, lambda w, o: CheckPriors(o.patient_id, CT_CHEST, "", "", timedelta(1), EHR)),
     place_order: (Action.PLACE_ORDER, lambda w, o: request("5", "NEW")),
     change_order: (Action.CHANGE_ORDER, lambda w, o: request("1", o.placer_order_number, reason="x")),
@@ -336,6 +375,7 @@ VERBS: dict[Any, tuple[Action, Build]] = {
         Action.STORE_IMAGES,
         lambda w, o: RequestCommitment("CT01", new_uid(), (), timedelta(0)),
     ),
+    drop_instance: (Action.STORE_IMAGES, lambda w, o: DropInstance(0, new_uid())),
     commitment_answered: (Action.STORE_IMAGES, lambda w, o: _answered(w)),
     limit_account: (Action.MANAGE_USERS, lambda w, o: LimitAccount("someone", ("GENHOSP",))),
     label_patient: (Action.MANAGE_ACCESS, lambda w, o: LabelPatient(Identifier("1"), Confidentiality.VIP)),

@@ -23,6 +23,7 @@ from hilum.archive.landing import open_landing
 from hilum.core.order import Code, Order, Physician, Priority
 from hilum.core.patient import PatientIdentifier, PersonName
 from hilum.dicom.door import DicomDoor
+from hilum.dicom.image_rules import ReceiveRules
 from hilum.security.live_tls import door_context
 from hilum.settings import Configuration
 from hilum.storage.database import open_engine
@@ -75,7 +76,8 @@ def department(folder: Path, settings: str = SETTINGS) -> Iterator[Department]:
     blobs = FileBlobs(folder / "archive")
     landing = open_landing(blobs, "tester")
     configuration = Configuration(folder)
-    door = DicomDoor(store, configuration, Ingest(store, blobs, landing), ssl=door_context(configuration, "dicom"))
+    ingest = Ingest(store, blobs, landing, admission=ReceiveRules(store, configuration))
+    door = DicomDoor(store, configuration, ingest, ssl=door_context(configuration, "dicom"))
     door.start()
     try:
         yield Department(door, store, blobs, folder)

@@ -10,13 +10,14 @@ Source: PS3.4 B.2.3, PS3.18 10.5; design.md, "What always holds" 2 to 4.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
 
 import orjson
 
+from hilum.archive.admission import Admission
 from hilum.archive.blobs import BlobStore
 from hilum.archive.index_columns import (
     accession_of,
@@ -27,7 +28,7 @@ from hilum.archive.index_columns import (
     study_columns,
 )
 from hilum.archive.index_queue import Entry, IndexQueue, Sender
-from hilum.archive.landing import Landing, Location, record_of
+from hilum.archive.landing import Landing, Location, Record, record_of
 from hilum.archive.metadata import (
     Header,
     Identity,
@@ -41,11 +42,13 @@ from hilum.archive.metadata import (
 from hilum.archive.part10 import file_prefix, split
 from hilum.archive.rejection_note import KEY_OBJECT_SELECTION, rejection_note_of
 from hilum.archive.retrieve import location_columns
+from hilum.archive.walk import Walk
 from hilum.core.actor import Actor
-from hilum.core.errors import Conflict, Unavailable
+from hilum.core.errors import Conflict, HilumError, Unavailable
 from hilum.security.policy import Action, decide, require
 from hilum.storage.instances import HeldInstances
 from hilum.storage.store import Store
+from hilum.workflow.image_batches import RecordInstances, record_instances
 from hilum.workflow.images import Recorded, RecordInstance, record_instance
 from hilum.workflow.source import Source
 
@@ -76,6 +79,17 @@ class Ingested:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A data set whose header was read up to its pixel data; `digest` is the SHA-256 of all of it."""
+
+    dataset: Dataset
+    transfer_syntax_uid: str
+    walk: Walk
+    identity: Identity
+    digest: bytes
+
+
 class Ingest:
     """Takes instances of many threads at once."""
 
@@ -85,11 +99,13 @@ class Ingest:
         blobs: BlobStore,
         landing: Landing,
         quality_hides: Callable[[], bool] = lambda: True,
+        admission: Admission | None = None,
     ) -> None:
-        """`quality_hides` tells whether what is rejected for quality is hidden."""
+        """`quality_hides` tells whether what is rejected for quality is hidden, `admission` what is let in."""
         self.store = store
         self.blobs = blobs
         self._quality_hides = quality_hides
+        self._admission = admission
         self._landing = landing
         self._queue: IndexQueue | None = None
         self._held = HeldInstances(store)
@@ -112,37 +128,96 @@ class Ingest:
 
         `issuer` is of patient IDs that come without one; `announced_sop` is the SOP class and instance that the sender
         named outside the data set. Raises InvalidInput or MissingField with the keyword of what is wrong, Unsupported
-        (transfer syntax), Conflict (not what was announced), Forbidden, Rejected, Unavailable, OutOfSpace.
+        (transfer syntax), Conflict (not what was announced), Forbidden, DroppedByRule, Rejected, Unavailable,
+        OutOfSpace.
         """
         require(actor, Action.STORE_IMAGES)
-        walk = walk_dataset(dataset, transfer_syntax_uid)
-        identity = identity_of(walk.attributes)
-        _check_announced(identity, announced_sop)
         sender = Sender(source, actor, issuer, decide(actor, Action.REJECT_IMAGES).allowed)
-        digest = hashlib.sha256(dataset).digest()
-        held = self._held.digests(identity.sop_instance_uid)
-        if digest.hex() in held:
-            metadata = metadata_of_walk(walk, transfer_syntax_uid)
-            return self._record(metadata, self._command(metadata, digest.hex(), sender), actor)
+        arrived = _read(dataset, transfer_syntax_uid)
+        _check_announced(arrived.identity, announced_sop)
+        held = self._held.digests(arrived.identity.sop_instance_uid)
+        if arrived.digest.hex() in held:
+            return self._record(arrived.identity, self._command(arrived, sender), actor)
         received_at = self.store.clock()
-        location = self._land(dataset, identity, transfer_syntax_uid, digest, sender, received_at)
-        if self._queue is None:
-            metadata = metadata_of_walk(walk, transfer_syntax_uid)
-            command = self._command(metadata, digest.hex(), sender, location, received_at)
-            return self._record(metadata, command, actor, recoverable=True)
-        written = orjson.dumps(walk.attributes)
-        entry = Entry(
-            sender, written, walk.character_set, transfer_syntax_uid, walk.pixels, location, digest.hex(), received_at
-        )
-        if not held and identity.sop_class_uid != KEY_OBJECT_SELECTION:
-            self._queue.put(entry)
-            return Ingested.of(identity, Recorded.STORED)
-        # What may be refused, or changes how others are seen, is known before the answer, after all that came before.
-        if not self._queue.wait(QUEUE_SECONDS):
-            raise Unavailable("The index does not keep up with what arrives.")
-        return self._record(
-            metadata_of_walk(walk, transfer_syntax_uid), self.command_of(entry), actor, recoverable=True
-        )
+        location = self._landing.append(_record_of(arrived, sender, received_at))
+        if self._queue is not None:
+            # What may be refused, or changes how others are seen, is known before the answer, after all before it.
+            if not held and arrived.identity.sop_class_uid != KEY_OBJECT_SELECTION:
+                self._queue.put(_entry(arrived, sender, location, received_at))
+                return Ingested.of(arrived.identity, Recorded.STORED)
+            if not self._queue.wait(QUEUE_SECONDS):
+                raise Unavailable("The index does not keep up with what arrives.")
+        command = self._command(arrived, sender, location, received_at)
+        return self._record(arrived.identity, command, actor, recoverable=True)
+
+    def store_files(
+        self,
+        contents: Sequence[Dataset],
+        *,
+        source: Source,
+        actor: Actor,
+        issuer: str = "",
+        study_instance_uid: str = "",
+    ) -> list[Ingested | HilumError]:
+        """Store Part 10 files with one sync and one transaction for all; of each say what became of it.
+
+        Where `study_instance_uid` is given the instances of another study are refused. One that is refused does not
+        touch the others. Raises Forbidden.
+        """
+        require(actor, Action.STORE_IMAGES)
+        sender = Sender(source, actor, issuer, decide(actor, Action.REJECT_IMAGES).allowed)
+        outcomes: dict[int, Ingested | HilumError] = {}
+        fresh: dict[int, Arrived] = {}
+        seen: set[str] = set()
+        singly: list[int] = []
+        for number, content in enumerate(contents):
+            try:
+                arrived = _read_file(content)
+                if study_instance_uid not in ("", arrived.identity.study_instance_uid):
+                    message = "The instance is of another study than the request names."
+                    raise Conflict(message, field="StudyInstanceUID")
+                uid = arrived.identity.sop_instance_uid
+                if uid in seen or self._held.digests(uid):
+                    singly.append(number)
+                else:
+                    seen.add(uid)
+                    fresh[number] = arrived
+            except HilumError as error:
+                outcomes[number] = error
+        outcomes |= zip(fresh, self._store_fresh(list(fresh.values()), sender), strict=True)
+        for number in singly:
+            try:
+                outcomes[number] = self.store_file(contents[number], source=source, actor=actor, issuer=issuer)
+            except HilumError as error:
+                outcomes[number] = error
+        return [outcomes[number] for number in range(len(contents))]
+
+    def _store_fresh(self, arrived: list[Arrived], sender: Sender) -> list[Ingested | HilumError]:
+        """Store instances of different UIDs under which nothing is held."""
+        if not arrived:
+            return []
+        received_at = self.store.clock()
+        try:
+            locations = self._landing.append_all([_record_of(each, sender, received_at) for each in arrived])
+        except HilumError as error:
+            return [error] * len(arrived)
+        commands = [
+            self._command(each, sender, location, received_at)
+            for each, location in zip(arrived, locations, strict=True)
+        ]
+        try:
+            together = RecordInstances(commands)
+            recorded = self.store.run(record_instances, together, sender.actor, recoverable=True)
+            return [Ingested.of(each.identity, what) for each, what in zip(arrived, recorded, strict=True)]
+        except HilumError:
+            # One of them is refused, or two senders met: each for itself says so, and the others are not to suffer.
+            outcomes: list[Ingested | HilumError] = []
+            for each, command in zip(arrived, commands, strict=True):
+                try:
+                    outcomes.append(self._record(each.identity, command, sender.actor, recoverable=True))
+                except HilumError as error:
+                    outcomes.append(error)
+            return outcomes
 
     def store_file(self, content: Dataset, *, source: Source, actor: Actor, issuer: str = "") -> Ingested:
         """Store a Part 10 file: its data set as received, group 0002 written anew. Raises as `store_dataset`.
@@ -161,7 +236,7 @@ class Ingest:
     def command_of(self, entry: Entry) -> RecordInstance:
         """What the index is told of an instance that has landed."""
         metadata = metadata_of(entry.attributes, entry.character_set, entry.pixels, entry.transfer_syntax_uid)
-        return self._command(metadata, entry.digest, entry.sender, entry.location, entry.received_at)
+        return self._command_of(metadata, entry.digest, entry.sender, entry.location, entry.received_at)
 
     def index_landed(
         self, dataset: Dataset, location: Location, digest: str, trailer: dict[str, Any], actor: Actor
@@ -171,44 +246,26 @@ class Ingest:
         source = Source(str(trailer["standard"]), str(trailer["source"]))
         sender = Sender(source, actor, str(trailer["issuer"]), trailer.get("rejects") is True)
         received_at = datetime.fromisoformat(str(trailer["received_at"]))
-        command = self._command(metadata, digest, sender, location, received_at)
-        return self._record(metadata, command, actor, recoverable=True)
-
-    def _land(
-        self,
-        dataset: Dataset,
-        identity: Identity,
-        transfer_syntax_uid: str,
-        digest: bytes,
-        sender: Sender,
-        received_at: datetime,
-    ) -> Location:
-        source = sender.source
-        prefix = file_prefix(
-            identity.sop_class_uid, identity.sop_instance_uid, transfer_syntax_uid, source.peer or None
-        )
-        record = record_of(
-            prefix,
-            dataset,
-            received_at=received_at,
-            source=source.peer,
-            door=sender.actor.door.value,
-            digest=digest,
-            standard=source.standard,
-            issuer=sender.issuer,
-            rejects=sender.rejects,
-            sop_instance_uid=identity.sop_instance_uid,
-            transfer_syntax_uid=transfer_syntax_uid,
-        )
-        return self._landing.append(record)
+        command = self._command_of(metadata, digest, sender, location, received_at)
+        return self._record(metadata.header, command, actor, recoverable=True)
 
     def _command(
+        self,
+        arrived: Arrived,
+        sender: Sender,
+        location: Location | None = None,
+        received_at: datetime | None = None,
+    ) -> RecordInstance:
+        metadata = metadata_of_walk(arrived.walk, arrived.transfer_syntax_uid)
+        return self._command_of(metadata, arrived.digest.hex(), sender, location, received_at)
+
+    def _command_of(
         self,
         metadata: Metadata,
         digest: str,
         sender: Sender,
-        location: Location | None = None,
-        received_at: datetime | None = None,
+        location: Location | None,
+        received_at: datetime | None,
     ) -> RecordInstance:
         """The command of the verb; without a location the instance is known, of which the verb only makes a note."""
         header = metadata.header
@@ -229,7 +286,7 @@ class Ingest:
         )
 
     def _record(
-        self, metadata: Metadata, command: RecordInstance, actor: Actor, *, recoverable: bool = False
+        self, named: Identity | Header, command: RecordInstance, actor: Actor, *, recoverable: bool = False
     ) -> Ingested:
         """Run the verb; `recoverable` where the bytes are synced with all that the row is made of."""
         try:
@@ -237,7 +294,43 @@ class Ingest:
         except Conflict as error:
             # Two senders met on one study too often in a row: nothing is wrong with the instance itself.
             raise Unavailable("The index is busy with this study.") from error
-        return Ingested.of(metadata.header, recorded)
+        return Ingested.of(named, recorded)
+
+
+def _read(dataset: Dataset, transfer_syntax_uid: str) -> Arrived:
+    walk = walk_dataset(dataset, transfer_syntax_uid)
+    identity = identity_of(walk.attributes)
+    return Arrived(dataset, transfer_syntax_uid, walk, identity, hashlib.sha256(dataset).digest())
+
+
+def _read_file(content: Dataset) -> Arrived:
+    part10 = split(content)
+    return _read(memoryview(content)[part10.dataset_offset :], part10.transfer_syntax_uid)
+
+
+def _entry(arrived: Arrived, sender: Sender, location: Location, received_at: datetime) -> Entry:
+    """What the indexer is told of an instance that has landed."""
+    walk = arrived.walk
+    written = orjson.dumps(walk.attributes)
+    syntax, digest = arrived.transfer_syntax_uid, arrived.digest.hex()
+    return Entry(sender, written, walk.character_set, syntax, walk.pixels, location, digest, received_at)
+
+
+def _record_of(arrived: Arrived, sender: Sender, received_at: datetime) -> Record:
+    source, named, syntax = sender.source, arrived.identity, arrived.transfer_syntax_uid
+    return record_of(
+        file_prefix(named.sop_class_uid, named.sop_instance_uid, syntax, source.peer or None),
+        arrived.dataset,
+        received_at=received_at,
+        source=source.peer,
+        door=sender.actor.door.value,
+        digest=arrived.digest,
+        standard=source.standard,
+        issuer=sender.issuer,
+        rejects=sender.rejects,
+        sop_instance_uid=named.sop_instance_uid,
+        transfer_syntax_uid=syntax,
+    )
 
 
 def _check_announced(identity: Identity, announced: tuple[str, str] | None) -> None:

@@ -38,7 +38,9 @@ def _routes(application: Application) -> Iterator[Finding]:
     from hilum.app import SENDER_KINDS
     from hilum.delivery.check import check_delivery
 
-    for text in check_delivery(application.settings, SENDER_KINDS):
+    from hilum.dicom.image_rules import check_rules
+
+    for text in (*check_delivery(application.settings, SENDER_KINDS), *check_rules(application.settings)):
         yield Finding("fault", text)
 
 

@@ -1,7 +1,7 @@
 """Which images of a study a route sends: the `only` of a route, CEL over each image.
 
-`header` has every attribute of the image by its DICOM keyword (`header.ImageType`), a text, a number, a list of either,
-or for a sequence a list of such headers.
+`header` has every attribute of the image by its DICOM keyword: a text or a number (`header.KVP`), a list where DICOM
+allows several values (`header.ImageType`), a list of headers for a sequence.
 """
 
 from __future__ import annotations

@@ -14,13 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from pydicom.datadict import keyword_for_tag
 
-from hilum.archive.walk import Attributes
 from hilum.core.actor import system_actor
 from hilum.delivery.image_rules import Only
 from hilum.delivery.images import ImageJob
-from hilum.dicom.encode import values_of
+from hilum.dicom.image_values import header_values
 from hilum.settings import Destination
 from hilum.storage.forwarding import Candidate, images_of, shown_study
 from hilum.storage.retrieval import headers_of
@@ -164,19 +162,3 @@ def values_of_image(study: ShownStudy, image: Candidate) -> dict[str, dict[str, 
 
 def _known(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
-
-
-def header_values(attributes: Attributes) -> dict[str, Any]:
-    """Return a header by keyword for conditions: a single value by itself, several as a list."""
-    keywords = [keyword for key in attributes if (keyword := keyword_for_tag(int(key, 16)))]
-    found: dict[str, Any] = {}
-    for keyword, value in values_of(attributes, keywords).items():
-        plain = [_plain(each) for each in value]
-        found[keyword] = plain[0] if len(plain) == 1 and not isinstance(plain[0], dict) else plain or ""
-    return found
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: [_plain(each) for each in inner] for name, inner in value.items()}
-    return value

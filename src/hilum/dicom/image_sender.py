@@ -18,13 +18,13 @@ from hilum.delivery.images import AVAILABILITY, ImageJob
 from hilum.delivery.ports import SendOutcome, Sent
 from hilum.dicom.availability import Availability
 from hilum.dicom.called import called_destination, titles_of
-from hilum.dicom.coercing import Coercing
 from hilum.dicom.commitment_request import CommitmentRequests
 from hilum.dicom.dimse.move import batches
 from hilum.dicom.dimse.retrieve import STORE_WARNINGS, Origin, Outgoing, store_one
 from hilum.dicom.dimse.status import SUCCESS
 from hilum.dicom.forwarding import Forwarding, Missing, Progress
-from hilum.dicom.requestor import Called, NothingAccepted, Requestor, associate
+from hilum.dicom.image_rules import RuledCoercing
+from hilum.dicom.requestor import Called, NothingAccepted, associate
 from hilum.settings import Configuration, Destination
 from hilum.storage.deliveries import Delivery
 from hilum.storage.forwarding import Candidate
@@ -35,7 +35,8 @@ log = logging.getLogger(__name__)
 _MEDIUM = Origin(priority=0)
 # PS3.4 B.2.3: out of resources; the same image may be taken later.
 _OUT_OF_RESOURCES = range(0xA700, 0xA800)
-NOT_SENDABLE = "no-transfer-syntax"
+# No transfer syntax in common, or nothing that could be sent in one.
+NOT_SENDABLE = "not-sendable"
 
 
 class ImageSender:
@@ -45,7 +46,8 @@ class ImageSender:
         """Takes the index, the live configuration and the archive."""
         self._configuration = configuration
         self._pool = RenderPool()
-        self._outgoing = Outgoing(Coercing(store, blobs, configuration), self._pool)
+        self._store, self._blobs = store, blobs
+        self._outgoing: dict[str, Outgoing] = {}
         self._forwarding = Forwarding(store)
         self._commitments = CommitmentRequests(store)
         self._availability = Availability(store, configuration)
@@ -87,7 +89,7 @@ class ImageSender:
         try:
             for each in missing:
                 self._forwarding.audit(each.study, destination)
-                sent = self._send_study(each.images, called, progress, failures)
+                sent = self._send_study(each.images, called, destination, progress, failures)
                 if sent is not None:
                     return sent
         except NothingAccepted as error:
@@ -100,14 +102,20 @@ class ImageSender:
         return Sent(SendOutcome.ERROR, failures[0]) if failures else Sent(SendOutcome.ACCEPTED)
 
     def _send_study(
-        self, images: Sequence[Candidate], called: Called, progress: Progress, failures: list[str]
+        self,
+        images: Sequence[Candidate],
+        called: Called,
+        destination: Destination,
+        progress: Progress,
+        failures: list[str],
     ) -> Sent | None:
         """Send images, adding to `failures` why some were refused; what is returned ends the try."""
         by_id = {image.stored.id: image for image in images}
+        outgoing = self._outgoing_to(destination)
         for rows, wishes in batches([image.stored for image in images]):
             with associate(called, wishes) as requestor:
                 for row in rows:
-                    status = self._store(by_id[row.id], requestor)
+                    status = store_one(row, outgoing, requestor.contexts, requestor.invoke, _MEDIUM)
                     if status in STORE_WARNINGS or status == SUCCESS:
                         progress.took(by_id[row.id], status)
                     elif status in _OUT_OF_RESOURCES:
@@ -118,5 +126,10 @@ class ImageSender:
                         return Sent(SendOutcome.PARTIAL, "more")
         return None
 
-    def _store(self, image: Candidate, requestor: Requestor) -> int | None:
-        return store_one(image.stored, self._outgoing, requestor.contexts, requestor.invoke, _MEDIUM)
+    def _outgoing_to(self, destination: Destination) -> Outgoing:
+        """What gets images ready for a destination, under its rules."""
+        known = self._outgoing.get(destination.name)
+        if known is None:
+            coercing = RuledCoercing(self._store, self._blobs, self._configuration, destination.name)
+            known = self._outgoing.setdefault(destination.name, Outgoing(coercing, self._pool))
+        return known

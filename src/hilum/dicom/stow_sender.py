@@ -30,8 +30,8 @@ from hilum.delivery.images import AVAILABILITY, ImageJob
 from hilum.delivery.ports import SendOutcome, Sent
 from hilum.delivery.senders.secret import read_secret
 from hilum.delivery.senders.webhook import outcome_of
-from hilum.dicom.coercing import Coercing
 from hilum.dicom.forwarding import Forwarding, Missing, Progress
+from hilum.dicom.image_rules import RuledCoercing
 from hilum.dicom.rewriting import Rewriting
 from hilum.security.live_tls import caller_context
 from hilum.settings import Configuration, Destination
@@ -65,6 +65,30 @@ class NotTaken(HilumError):
         self.sent = sent
 
 
+@dataclass(frozen=True, slots=True)
+class _Contents:
+    """The Part 10 files of images for one destination, under its rules."""
+
+    coercing: RuledCoercing
+    rewriting: Rewriting
+
+    def as_stored(self, image: Candidate) -> tuple[int, Iterator[bytes]]:
+        """A file in the transfer syntax of the archive, and its length."""
+        made = self._made(image)
+        if made is None:
+            return image.stored.object_length, stream_instance(self.coercing.blobs, image.stored)
+        return self.coercing.file_length(image.stored, made), self.coercing.file(image.stored, made)
+
+    def uncompressed(self, image: Candidate) -> bytes:
+        """A file in Explicit VR Little Endian. Raises what says why it can't be made."""
+        pieces, _ = self.rewriting.of(image.stored, EXPLICIT_LITTLE, self._made(image)).part10()
+        return b"".join(pieces)
+
+    def _made(self, image: Candidate) -> Coerced | None:
+        coercion = self.coercing.of(image.stored)
+        return None if coercion is None else self.coercing.made(image.stored, coercion)
+
+
 class StowSender:
     """Sends what is due to destinations; safe to call from many threads."""
 
@@ -73,8 +97,8 @@ class StowSender:
         self._configuration = configuration
         self._blobs = blobs
         self._pool = RenderPool()
-        self._coercing = Coercing(store, blobs, configuration)
-        self._rewriting = Rewriting(self._coercing, instance_opener(blobs, cached=2), self._pool.render)
+        self._store = store
+        self._contents: dict[str, _Contents] = {}
         self._forwarding = Forwarding(store)
 
     def send(self, delivery: Delivery, destination: Destination) -> Sent:
@@ -116,12 +140,15 @@ class StowSender:
 
     def _send_portion(self, part: Sequence[Candidate], destination: Destination, progress: Progress) -> list[int]:
         """Send images in one request, the refused ones again uncompressed; return why some are still refused."""
-        answered = self._post(part, destination, [self._as_stored(each) for each in part])
-        reasons = self._note(part, answered, progress)
-        again = [each for each in part if reasons.get(each.stored.id) in _SYNTAX_REASONS and _is_compressed(each)]
+        contents = self._contents_for(destination)
+        ready, reasons = _ready(part, contents)
+        if ready:
+            answered = self._post([each for each, _ in ready], destination, [content for _, content in ready])
+            reasons |= self._note([each for each, _ in ready], answered, progress)
+        again = [each for each, _ in ready if reasons.get(each.stored.id) in _SYNTAX_REASONS and _is_compressed(each)]
         for each in again:
             try:
-                content = self._uncompressed(each)
+                content = contents.uncompressed(each)
             except HilumError as error:
                 log.info("an instance can't be sent", extra={"door": "dicom", "code": error.code})
                 continue
@@ -141,19 +168,13 @@ class StowSender:
                 reasons[each.stored.id] = answered.refused.get(uid, 0x0110)
         return reasons
 
-    def _as_stored(self, image: Candidate) -> tuple[int, Iterator[bytes]]:
-        made = self._made(image)
-        if made is None:
-            return image.stored.object_length, stream_instance(self._blobs, image.stored)
-        return self._coercing.file_length(image.stored, made), self._coercing.file(image.stored, made)
-
-    def _uncompressed(self, image: Candidate) -> bytes:
-        pieces, _ = self._rewriting.of(image.stored, EXPLICIT_LITTLE, self._made(image)).part10()
-        return b"".join(pieces)
-
-    def _made(self, image: Candidate) -> Coerced | None:
-        coercion = self._coercing.of(image.stored)
-        return None if coercion is None else self._coercing.made(image.stored, coercion)
+    def _contents_for(self, destination: Destination) -> _Contents:
+        known = self._contents.get(destination.name)
+        if known is None:
+            coercing = RuledCoercing(self._store, self._blobs, self._configuration, destination.name)
+            made = _Contents(coercing, Rewriting(coercing, instance_opener(self._blobs, cached=2), self._pool.render))
+            known = self._contents.setdefault(destination.name, made)
+        return known
 
     def _post(
         self, part: Sequence[Candidate], destination: Destination, contents: Sequence[tuple[int, Iterator[bytes]]]
@@ -176,6 +197,20 @@ class StowSender:
         finally:
             connection.close()
         return answer_of(answer.status, content, [each.stored.sop_instance_uid for each in part])
+
+
+def _ready(
+    part: Sequence[Candidate], contents: _Contents
+) -> tuple[list[tuple[Candidate, tuple[int, Iterator[bytes]]]], dict[str, int]]:
+    """Return images with their files, and those that can't be made ready with a reason."""
+    ready, reasons = [], {}
+    for each in part:
+        try:
+            ready.append((each, contents.as_stored(each)))
+        except HilumError as error:
+            log.info("an instance can't be sent", extra={"door": "dicom", "code": error.code})
+            reasons[each.stored.id] = 0x0110
+    return ready, reasons
 
 
 def portions(images: Sequence[Candidate]) -> Iterator[list[Candidate]]:

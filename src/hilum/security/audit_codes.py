@@ -92,6 +92,7 @@ MEANINGS: dict[str, Meaning] = {
     A.HOLD_IMAGES: Meaning(INSTANCES_ACCESSED, "U", "update", "held images against deletion"),
     A.DELETE_IMAGES: Meaning(STUDY_DELETED, "D", "delete", "deleted images"),
     A.EXPORT_ORIGINAL: _read(INSTANCES_TRANSFERRED, "had images as they were received"),
+    "drop-instance": _read(INSTANCES_TRANSFERRED, "sent an image that a rule does not let in"),
     "send-images": _read(INSTANCES_TRANSFERRED, "had images sent to another system"),
     A.READ_REPORT: _read(PROCEDURE_RECORD, "opened a report"),
     A.DRAFT_REPORT: Meaning(PROCEDURE_RECORD, "U", "update", "worked on a report"),

@@ -27,7 +27,7 @@ _patient, _identifier = tables.patient, tables.patient_identifier
 
 
 # Entries about images that are withheld.
-WITHHOLDING = (ExceptionKind.WRONG_WORKLIST_ENTRY, ExceptionKind.DEMOGRAPHICS_DIFFER)
+WITHHOLDING = (ExceptionKind.WRONG_WORKLIST_ENTRY, ExceptionKind.DEMOGRAPHICS_DIFFER, ExceptionKind.HELD_BY_RULE)
 
 
 @dataclass(frozen=True, slots=True)

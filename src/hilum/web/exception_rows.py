@@ -35,6 +35,8 @@ WORDS: dict[ExceptionKind, tuple[Family, str, str]] = {
         "conflict", "Images of another patient", "The images name another patient than the order of their numbers."),
     ExceptionKind.WRONG_WORKLIST_ENTRY: (
         "conflict", "Wrong worklist entry chosen", "The modality says so. Its images are withheld."),
+    ExceptionKind.HELD_BY_RULE: (
+        "check", "Images held by a rule", "A rule of the configuration holds them back. They are withheld."),
     ExceptionKind.INSTANCE_WITH_OTHER_BYTES: (
         "conflict", "Other bytes under a known image number", "The first image is shown, the other is kept beside it."),
     ExceptionKind.IMAGES_WITH_OTHER_NUMBERS: (
@@ -50,6 +52,12 @@ WORDS: dict[ExceptionKind, tuple[Family, str, str]] = {
         "check", "Images after the report", "Images came after the report was signed; it may need an addendum."),
     ExceptionKind.REJECTED_AFTER_REPORT: (
         "check", "Images rejected after the report", "The report may rest on images that are not to be used."),
+    ExceptionKind.IMAGES_AFTER_MOVE: (
+        "conflict", "New series for images that were moved",
+        "It carries the numbers of images that a person moved to somebody else. It is withheld until someone decides."),
+    ExceptionKind.IMAGES_MOVED_AWAY: (
+        "check", "Order whose images were moved away",
+        "They were of another patient or order, so this exam may have to be made yet."),
     ExceptionKind.ORDER_WHILE_MERGED: (
         "check", "Order placed while two patients were one",
         "Their merge was undone. The order stays where it was placed: look for which of the two it is."),

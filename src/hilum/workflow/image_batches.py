@@ -68,7 +68,7 @@ def _divide(uow: UnitOfWork, place: Place, numbered: list[Numbered]) -> tuple[li
     more, others = [], []
     for number, instance in numbered:
         uid = instance.instance["sop_instance_uid"]
-        if uid in seen or instance.note is not None or contradict(patient, instance.patient):
+        if uid in seen or instance.note is not None or instance.held or contradict(patient, instance.patient):
             others.append((number, instance))
         else:
             seen.add(uid)

@@ -21,9 +21,11 @@ from hilum.security.policy import Action
 from hilum.storage.arrivals import Place, find_place
 from hilum.storage.completion import was_complete_before
 from hilum.storage.hiding import hidden_on_arrival
+from hilum.storage.reassignments import Reassignments
 from hilum.storage.unit_of_work import UnitOfWork
 from hilum.workflow.acquisition import images_complete_exam, images_prove_exam
 from hilum.workflow.completion import ExamsSay, announce, exams_say
+from hilum.workflow.holding import hold_back
 from hilum.workflow.matching import (
     PatientOnImages,
     contradict,
@@ -42,7 +44,7 @@ class RecordInstance:
 
     `study`, `series` and `instance` are the columns of the index as the images give them; `performed_uid` is the
     Referenced Performed Procedure Step (0008,1111), `step_id` the SPS ID of the Request Attributes Sequence; `note` is
-    set for a rejection note.
+    set for a rejection note, `held` where a rule holds the instance back.
     """
 
     study_instance_uid: str
@@ -55,6 +57,7 @@ class RecordInstance:
     performed_uid: str = ""
     step_id: str = ""
     note: RejectionNote | None = None
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +94,11 @@ def record_instance(uow: UnitOfWork, command: RecordInstance, actor: Actor) -> R
     order = None if place.is_one_more else _order(uow, place, is_new)
     permit(uow, actor, Action.STORE_IMAGES, patient_id=study.patient_id, study_id=study.id, order_id=study.order_id)
     beside = bool(held)
-    withheld = contradicts or (not place.is_one_more and _wrong_entry(uow, command, study, order))
+    withheld = contradicts or command.held or (not place.is_one_more and _wrong_entry(uow, command, study, order))
+    withheld = withheld or _comes_after_move(uow, place)
     hidden = None if place.is_one_more else hidden_on_arrival(uow, sop_instance_uid)
+    if command.held:
+        hold_back(uow, study, place.series_id, sop_instance_uid)
     series = {**command.series, "withheld": withheld}
     instance = {**command.instance, "beside": beside, "hidden": hidden}
     uow.studies.add_instance(study, place.series_id, series, instance)
@@ -233,6 +239,16 @@ def _wrong_entry(uow: UnitOfWork, command: RecordInstance, study: Study, order: 
     if performed is None or not performed.was_wrong_entry:
         return False
     _list(uow, ExceptionKind.WRONG_WORKLIST_ENTRY, study, performed.sop_instance_uid)
+    return True
+
+
+def _comes_after_move(uow: UnitOfWork, place: Place) -> bool:
+    """Tell whether a series is new to a study that a person moved: it may be of whom its numbers name after all."""
+    if place.series_id is not None or place.row is None or place.row["reassigned_at"] is None:
+        return False
+    if not Reassignments(uow).was_moved(place.study.id):
+        return False
+    _list(uow, ExceptionKind.IMAGES_AFTER_MOVE, place.study, "")
     return True
 
 

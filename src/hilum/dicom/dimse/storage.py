@@ -20,6 +20,7 @@ from hilum.dicom.upper_layer.syntaxes import TRANSFER_SYNTAXES, first_of, storag
 from hilum.settings import Configuration
 from hilum.telemetry import count_instance, time_store
 from hilum.workflow.images import Recorded
+from hilum.workflow.receiving import DroppedByRule
 from hilum.workflow.source import Source
 
 DOOR = "dimse"
@@ -68,6 +69,8 @@ class Storage:
             )
         except HilumError as error:
             count_instance(DOOR, error.code)
+            if isinstance(error, DroppedByRule) and not error.is_told:
+                return Response()
             raise
         count_instance(DOOR, OUTCOMES[ingested.recorded])
         time_store(time.perf_counter() - began)

@@ -34,6 +34,7 @@ FAILURE_REASON: dict[str, int] = {
     "duplicate": DUPLICATE_INSTANCE,
     "rejected": REJECTED_BEFORE,
     "forbidden": NOT_AUTHORIZED,
+    "dropped": NOT_AUTHORIZED,
     "not-found": NOT_AUTHORIZED,
     "deadline": OUT_OF_RESOURCES,
     "unavailable": OUT_OF_RESOURCES,
