@@ -38,7 +38,9 @@ def imaging_study_from_study(record: StudyRecord, base_url: str, zone: tzinfo) -
     """Build the resource of a study; times of the images are read in the facility's `zone`."""
     study, order = record.study, record.order
     verified = study.match_state is MatchState.VERIFIED
-    accession = order_identifiers(order)["ACSN"] if order else _accession(study)
+    # The number on the images names another patient's order where they contradict it or were moved.
+    claimed = _accession(study) if study.match_state is MatchState.UNVERIFIED else None
+    accession = order_identifiers(order)["ACSN"] if order else claimed
     tags = ([] if verified else [UNVERIFIED]) + ([] if _complete(record) else [SUBSETTED])
     modalities = study.modalities or tuple(dict.fromkeys(series.modality for series in record.series))
     resource = {

@@ -100,6 +100,7 @@ MEANINGS: dict[str, Meaning] = {
     A.RELAY_REPORT: Meaning(PROCEDURE_RECORD, "U", "update", "passed a report on"),
     A.READ_EXCEPTIONS: _read(PROCEDURE_RECORD, "saw what waits for a decision"),
     A.RESOLVE_EXCEPTION: Meaning(PROCEDURE_RECORD, "U", "update", "decided what belongs to whom"),
+    A.REASSIGN_STUDY: Meaning(INSTANCES_ACCESSED, "U", "update", "moved images to whom they belong"),
     A.RECEIVE_MESSAGE: Meaning(ACTIVITY, "E", "", "sent a message"),
     A.READ_MESSAGES: _read(ACTIVITY, "opened a message as it was received"),
     A.READ_QUEUE: Meaning(ACTIVITY, "R", "read", "saw what waits to be sent"),

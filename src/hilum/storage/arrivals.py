@@ -98,5 +98,21 @@ def find_place(
     row = uow.connection.execute(_PLACE, parameters).one_or_none()
     if row is None:
         return None
+    if row.series_id is None and (moved := _moved_place(uow, row.id, series_instance_uid)) is not None:
+        return moved
     is_one_more = row.series_id is not None and row.completed_at is None and not row.touches_more
     return Place(study_from_row(row), dict(row._mapping), row.series_id, is_one_more)
+
+
+def _moved_place(uow: UnitOfWork, study_id: str, series_instance_uid: str) -> Place | None:
+    """Return where a person moved the series of an instance to, out of the study that the instance names."""
+    moved = sa.select(_series.c.id, _series.c.study_id).where(
+        _series.c.series_instance_uid == series_instance_uid, _series.c.origin_study_id == study_id
+    )
+    series = uow.connection.execute(moved.limit(1)).one_or_none()
+    if series is None:
+        return None
+    columns = (column for column in _study.c if column.name != "attributes")
+    query = sa.select(*columns).where(_study.c.id == series.study_id).with_for_update(key_share=True)
+    row = uow.connection.execute(query).one()
+    return Place(study_from_row(row), dict(row._mapping), series.id)

@@ -104,6 +104,12 @@ class Exceptions:
             .values(resolved_at=self._uow.now, resolved_by=by, resolution=resolution)
         )
 
+    def resolve_for_order(self, order_id: str, kind: ExceptionKind, by: str, resolution: str) -> None:
+        """Take an order's entries of a kind off the list, since they no longer hold."""
+        same = (_item.c.order_id == order_id, _item.c.kind == kind.value, _item.c.resolved_at.is_(None))
+        values = {"resolved_at": self._uow.now, "resolved_by": by, "resolution": resolution}
+        self._db.execute(_item.update().where(*same).values(**values))
+
     def resolve_for_study(self, study_id: str, kinds: tuple[ExceptionKind, ...], by: str, resolution: str) -> None:
         """Take a study's entries of some kinds off the list, since they no longer hold."""
         self._db.execute(

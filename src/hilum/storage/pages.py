@@ -89,12 +89,19 @@ def order_in_scope(connection: sa.Connection, order_id: str, scope: Scope) -> Or
 
 
 def order_of_study_uid(connection: sa.Connection, study_instance_uid: str, scope: Scope) -> Order | None:
-    """Return the order that a Study Instance UID was given to, or that verified images under it belong to."""
-    by_study = sa.select(_study.c.order_id).where(
-        _study.c.study_instance_uid == study_instance_uid, _study.c.match_state == MatchState.VERIFIED.value
+    """Return the order that verified images under a Study Instance UID belong to, else the one the UID was given to.
+
+    Images that a person moved are not of the order that their UID was given to, so what they are shown as goes first.
+    """
+    verified = (
+        _study.c.study_instance_uid == study_instance_uid,
+        _study.c.match_state == MatchState.VERIFIED.value,
+        _study.c.instance_count > 0,
     )
-    own = _one_order(connection, scope, _order.c.study_instance_uid == study_instance_uid)
-    return own or _one_order(connection, scope, _order.c.id.in_(by_study))
+    orders = connection.execute(sa.select(_study.c.order_id).where(*verified).order_by(_study.c.id)).scalars().all()
+    if not orders:
+        return _one_order(connection, scope, _order.c.study_instance_uid == study_instance_uid)
+    return _one_order(connection, scope, _order.c.id == orders[0]) if orders[0] is not None else None
 
 
 def report_in_scope(connection: sa.Connection, report_id: str, scope: Scope) -> tuple[Report, Order] | None:

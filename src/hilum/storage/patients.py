@@ -85,6 +85,10 @@ class Patients:
         """Return a patient as stored, also one that was merged away."""
         return self._require(_BY_ID, patient_id)
 
+    def exists(self, patient_id: str) -> bool:
+        """Tell whether there is such a patient, merged or not."""
+        return self._whole(_BY_ID, {"of": patient_id}) is not None
+
     def survivor(self, patient_id: str) -> Patient:
         """Return the patient that `patient_id` was merged into in the end, or itself."""
         return self._require(_SURVIVOR, patient_id)
