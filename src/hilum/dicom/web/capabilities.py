@@ -43,6 +43,8 @@ LEVELS = {"Studies": "study", "Series": "series", "Instances": "instance"}
 
 def sent_by(name: str) -> tuple[str, ...]:
     """The media types that a resource answers with."""
+    if name.startswith("Delete"):
+        return ()
     if name.endswith("Metadata"):
         return ("application/dicom+json", "application/json")
     if name.endswith("Thumbnail"):
@@ -56,6 +58,8 @@ def parameters_of(name: str) -> tuple[str, ...]:
     if name.startswith("SearchFor"):
         level = next(level for word, level in LEVELS.items() if name.endswith(word))
         return (*sorted(CONTROL), *sorted(MATCHABLE[level]))
+    if name.startswith("Delete"):
+        return ("reason",)
     if name == "RetrieveInstanceByURI":
         return tuple(sorted(WADO_URI))
     return tuple(sorted(RENDERING)) if "Rendered" in name or "Thumbnail" in name else ()

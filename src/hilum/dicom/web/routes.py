@@ -7,6 +7,7 @@ from starlette.routing import Route
 from hilum.archive.blobs import BlobStore
 from hilum.archive.ingest import Ingest
 from hilum.dicom.web.capabilities import capabilities
+from hilum.dicom.web.delete import Delete
 from hilum.dicom.web.door import ROOT, Door, Endpoint, guarded
 from hilum.dicom.web.frames import Frames
 from hilum.dicom.web.qido import Qido
@@ -40,6 +41,7 @@ def routes(
 
 def _table(door: Door) -> list[tuple[str, str, str, Endpoint]]:
     qido, wado, stow = Qido(door), Wado(door), Stow(door)
+    delete = Delete(door)
     frames, rendered = Frames(door), Rendered(door)
     return [
         ("/studies", "GET", "SearchForStudies", qido.studies),
@@ -54,6 +56,9 @@ def _table(door: Door) -> list[tuple[str, str, str, Endpoint]]:
         (STUDY, "GET", "RetrieveStudy", wado.instances),
         (SERIES, "GET", "RetrieveSeries", wado.instances),
         (INSTANCE, "GET", "RetrieveInstance", wado.instances),
+        (STUDY, "DELETE", "DeleteStudy", delete.delete),
+        (SERIES, "DELETE", "DeleteSeries", delete.delete),
+        (INSTANCE, "DELETE", "DeleteInstance", delete.delete),
         (STUDY + "/metadata", "GET", "RetrieveStudyMetadata", wado.metadata),
         (SERIES + "/metadata", "GET", "RetrieveSeriesMetadata", wado.metadata),
         (INSTANCE + "/metadata", "GET", "RetrieveInstanceMetadata", wado.metadata),
