@@ -17,6 +17,7 @@ from hilum.hl7.charset import CODECS, standard_name
 from hilum.hl7.compose import Builder
 from hilum.hl7.er7 import Message, Value
 from hilum.hl7.escapes import DEFAULT_SEPARATORS, Separators
+from hilum.hl7.iso2022 import PREFIX
 from hilum.hl7.timestamps import hl7_timestamp
 
 # HL7 table 0357, message error condition codes.
@@ -190,7 +191,7 @@ def _charset_of(asked: Message | None) -> str:
         return "ASCII"
     if name := standard_name(asked.reading.declared):
         return name
-    return "ASCII" if asked.raw.isascii() else _SET_NAMES[asked.reading.codec]
+    return "ASCII" if asked.raw.isascii() else _SET_NAMES[asked.reading.codec.removeprefix(PREFIX)]
 
 
 def _separators_for(asked: Message | None) -> Separators:

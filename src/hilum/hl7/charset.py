@@ -1,5 +1,7 @@
 """Character sets of HL7 v2 messages (MSH-18, table 0211): which codec reads a message, and how that was decided.
 
+Further repetitions of MSH-18 are sets that the message goes over to by the escape sequences of ISO 2022 (`iso2022`).
+
 A message is never refused for its character set: one that is unknown, absent or plainly wrong is read as UTF-8 and,
 where it is not valid UTF-8, as ISO 8859-1, and the reading says so. Writing is strict: a character that the named set
 lacks is refused, unless the caller names a substitute.
@@ -11,8 +13,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from hilum.core.errors import InvalidInput, Unsupported
+from hilum.hl7.iso2022 import follows, switches, switching
 
 # HL7 table 0211 (v2.5.1 ch. 2.15.9.18). UTF-16 and UTF-32 are left out: with them the separators are not single bytes.
+# CNS 11643-1992 is, too: no codec of Python reads it, and its users send Big-5 or UTF-8.
 CODECS: Final = {
     "ASCII": "ascii",
     "8859/1": "iso8859-1",
@@ -27,9 +31,12 @@ CODECS: Final = {
     "8859/15": "iso8859-15",
     "UNICODE UTF-8": "utf-8",
     "UNICODE": "utf-8",
+    "ISO IR6": "ascii",
     "ISO IR14": "iso2022_jp",
     "ISO IR87": "iso2022_jp",
     "ISO IR159": "iso2022_jp_1",
+    "JIS X 0202": "iso2022_jp",
+    "JAS2020": "iso2022_jp",
     "GB 18030-2000": "gb18030",
     "KS X 1001": "euc_kr",
     "BIG-5": "big5",
@@ -69,10 +76,17 @@ def standard_name(name: str) -> str | None:
     return known if known in CODECS else None
 
 
-def reading_of(raw: bytes, declared: str, assumed: str = "") -> Reading:
-    """Decides how a message is read; `assumed` is the set agreed for a sender that declares none."""
+def reading_of(raw: bytes, declared: str, assumed: str = "", *, changes: bool = False) -> Reading:
+    """Decides how a message is read; `assumed` is the set agreed for a sender that declares none.
+
+    `changes` tells that the message may go over to other sets, since MSH-18 names some.
+    """
     name = standard_name(declared or assumed)
     codec = CODECS[name] if name else None
+    if (changes or switches(raw)) and (name or not declared):
+        following = codec if codec and follows(codec) and _decodes(raw, codec) else switching(codec or "ascii")
+        if _decodes(raw, following):
+            return Reading(declared, following)
     if raw.isascii():
         return Reading(declared, codec if codec and codec != "ascii" else "utf-8")
     if codec and codec != "ascii" and _decodes(raw, codec):

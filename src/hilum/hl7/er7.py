@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 from hilum.core.errors import InvalidInput, TooLarge
 from hilum.hl7.charset import Reading, reading_of
 from hilum.hl7.escapes import NULL, Null, Separators, separators_from, unescaper
+from hilum.hl7.iso2022 import follows, sequences
 
 # What a field is made of: text, a tuple of components (of subcomponents), a list of repetitions; None is empty.
 Value = str | int | Null | None | tuple["Value", ...] | list["Value"]
@@ -65,12 +66,19 @@ def path_of(text: str) -> Path:
 class _Text:
     """What the fields of one message share: its separators, its codec, its way to undo escapes."""
 
-    __slots__ = ("codec", "separators", "unescape")
+    __slots__ = ("changes", "codec", "separators", "unescape")
 
-    def __init__(self, separators: Separators, codec: str) -> None:
+    def __init__(self, separators: Separators, codec: str, *, changes: bool = False) -> None:
         self.separators = separators
         self.codec = codec
+        self.changes = changes
         self.unescape: Callable[[str], str] = unescaper(separators, codec)
+
+    def decode(self, raw: bytes) -> str:
+        """The text of a segment, which begins in the message's own character set."""
+        if self.changes:
+            raw = sequences(raw, self.separators.escape.encode())
+        return raw.decode(self.codec, "replace")
 
     def plain(self, encoded: str) -> str:
         return NULL if encoded == '""' else self.unescape(encoded)
@@ -138,7 +146,7 @@ class Segment:
         if fields is None:
             context = self._context
             # Decoded before it is split: in Big-5 or GB 18030 a separator can be the second byte of a character.
-            fields = self.raw.decode(context.codec, "replace").split(context.separators.field)
+            fields = context.decode(self.raw).split(context.separators.field)
             if self.name == "MSH":
                 fields.insert(1, context.separators.field)
             self._fields = fields
@@ -250,10 +258,10 @@ class Message(Segments):
         self.separators = _separators(body)
         lines = _lines(body, self.separators.field.encode())
         # A byte order mark, left by an editor, is UTF-8 whatever MSH-18 says.
-        declared = "UNICODE UTF-8" if body is not raw else _declared_charset(lines[0], self.separators)
-        self.reading: Reading = reading_of(raw, declared, assumed_charset)
+        declared, *others = ["UNICODE UTF-8"] if body is not raw else _declared_charsets(lines[0], self.separators)
+        self.reading: Reading = reading_of(raw, declared, assumed_charset, changes=bool(others))
         names = _names(lines, self.separators.field.encode(), limits)
-        context = _Text(self.separators, self.reading.codec)
+        context = _Text(self.separators, self.reading.codec, changes=bool(others) and follows(self.reading.codec))
         super().__init__(tuple([Segment(name, line, context) for name, line in zip(names, lines, strict=True)]))
 
     def __bytes__(self) -> bytes:
@@ -313,13 +321,13 @@ def _breaks(mark: bytes) -> re.Pattern[bytes]:
     return re.compile(rb"\r\n?|\n(?=[A-Z][A-Z0-9]{2}(?:" + re.escape(mark) + rb"|[\r\n]|$)|[\r\n]|$)")
 
 
-def _declared_charset(line: bytes, separators: Separators) -> str:
+def _declared_charsets(line: bytes, separators: Separators) -> list[str]:
+    """MSH-18: the set that the message is written in, then those that it may go over to."""
     fields = line.split(separators.field.encode(), 18)
     if len(fields) < 18:
-        return ""
-    declared = fields[17].decode("ascii", "replace")
-    # Later repetitions name what may be shifted into by escape sequences; the first is what the message is written in.
-    return declared.split(separators.repetition, 1)[0].split(separators.component, 1)[0].strip()
+        return [""]
+    declared = fields[17].decode("ascii", "replace").split(separators.repetition)
+    return [each.split(separators.component, 1)[0].strip() for each in declared]
 
 
 _NAME: Final = re.compile(rb"[A-Z][A-Z0-9]{2}")
