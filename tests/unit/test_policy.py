@@ -45,6 +45,7 @@ from hilum.security.audit import WINDOW_SECONDS, Read, ReadLog, record_read
 from hilum.security.policy import GRANTS, LABELS, PERSONAL, RELATED_ONLY, WITHOUT_LIMITS, Action, decide, scope_for
 from hilum.storage import tables
 from hilum.storage.access import grants_of
+from hilum.storage.quarantine import unusable
 from hilum.storage.scoping import sees_patient
 from hilum.storage.store import Store
 from hilum.workflow.access import (
@@ -96,6 +97,7 @@ from hilum.workflow.forwarding import AskCommitment, CommitmentAnswered, ask_com
 from hilum.workflow.images import CompleteStudy, complete_study, record_instance
 from hilum.workflow.ordering import cancel_order, change_order, discontinue_order, place_order
 from hilum.workflow.priors import CheckPriors, KeepFeedback, check_priors, keep_feedback
+from hilum.workflow.quarantine import Quarantine, ResolveQuarantine, put_in_quarantine, resolve_quarantine
 from hilum.workflow.reading import (
     MoveImages,
     OpenImages,
@@ -299,7 +301,16 @@ def _expired(ward: Ward, order: Order) -> MarkExpired:
     return MarkExpired(image.instance["sop_instance_uid"], timedelta(1))
 
 
+def _unusable(ward: Ward, order: Order) -> ResolveQuarantine:
+    ward.store.run(put_in_quarantine, Quarantine("torn", "header is cut", "k", 1), actor_of(Role.ADMIN))
+    with ward.store.read() as db:
+        [entry] = unusable(db)
+    return ResolveQuarantine(entry.id, "sent again")
+
+
 VERBS: dict[Any, tuple[Action, Build]] = {
+    put_in_quarantine: (Action.MANAGE_QUARANTINE, lambda w, o: Quarantine("torn", "header is cut", "k", 0)),
+    resolve_quarantine: (Action.MANAGE_QUARANTINE, _unusable),
     set_hold: (Action.HOLD_IMAGES, lambda w, o: _hold()),
     release_hold: (Action.HOLD_IMAGES, _held),
     mark_expired: (Action.DELETE_IMAGES, _expired),

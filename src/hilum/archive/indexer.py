@@ -100,7 +100,9 @@ class Indexer:
             _until_taken(lambda: self._run(sender, entries))
         except Exception as error:  # noqa: BLE001  # the edge: one instance must not keep all others from the index
             if len(entries) == 1:
-                report_refused(entries[0].location, error)
+                entry = entries[0]
+                said = (entry.sender.source.peer, entry.received_at.isoformat())
+                report_refused(self._ingest, entry.location, error, *said)
                 return
             for entry in entries:
                 self._index(sender, [entry])

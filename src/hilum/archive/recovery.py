@@ -22,9 +22,10 @@ from hilum.archive.landing import Landed, Location, Torn, in_use, landed_segment
 from hilum.archive.retrieve import open_dataset
 from hilum.archive.settled import settled_instances, settled_objects
 from hilum.core.actor import system_actor
-from hilum.core.errors import HilumError, NotFound, Unavailable
+from hilum.core.errors import HilumError, NotFound, Rejected, Unavailable
 from hilum.storage.deletions import was_deleted
 from hilum.workflow.images import Recorded
+from hilum.workflow.quarantine import Quarantine, put_in_quarantine
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,8 @@ def recover(ingest: Ingest, *, now: Callable[[], float] = time.time, busy: bool 
             advancing = False
             if not busy:
                 continue
-        _index_segment(ingest, key, found)
+        # What a living process is appending at this moment looks torn.
+        _index_segment(ingest, key, found, lists_torn=not _is_busy(blobs, key))
         advancing = advancing and _begun_at(key) < now() - SETTLED_SECONDS
         if advancing:
             checkpoint = key
@@ -96,10 +98,10 @@ def reindex(ingest: Ingest, progress: Progress = lambda recovery: None) -> Recov
     """
     found = Recovery()
     for key in _segments(ingest.blobs, ""):
-        _index_segment(ingest, key, found)
+        _index_segment(ingest, key, found, lists_torn=not _is_busy(ingest.blobs, key))
         progress(found)
     for key in settled_objects(ingest.blobs):
-        _index_records(ingest, settled_instances(ingest.blobs, key), found)
+        _index_records(ingest, settled_instances(ingest.blobs, key), found, lists_torn=True)
         progress(found)
     return found
 
@@ -127,16 +129,19 @@ def _segments(blobs: BlobStore, after: str) -> Iterator[str]:
             yield segment.key
 
 
-def _index_segment(ingest: Ingest, key: str, found: Recovery) -> None:
-    _index_records(ingest, scan(ingest.blobs, key), found)
+def _index_segment(ingest: Ingest, key: str, found: Recovery, *, lists_torn: bool) -> None:
+    _index_records(ingest, scan(ingest.blobs, key), found, lists_torn=lists_torn)
 
 
-def _index_records(ingest: Ingest, records: Iterable[Landed | Torn], found: Recovery) -> None:
+def _index_records(ingest: Ingest, records: Iterable[Landed | Torn], found: Recovery, *, lists_torn: bool) -> None:
     found.segments += 1
     try:
         for record in records:
             if isinstance(record, Torn):
                 found.torn += 1
+                if lists_torn:
+                    torn = Quarantine("torn", record.reason, record.key, record.offset)
+                    ingest.store.run(put_in_quarantine, torn, RECOVERY)
             else:
                 found.instances += 1
                 _index(ingest, record, found)
@@ -155,14 +160,19 @@ def _index(ingest: Ingest, record: Landed, found: Recovery) -> None:
     except (HilumError, KeyError, ValueError) as error:
         # One record that can't be understood must not keep the others, and the door, closed.
         found.refused += 1
-        report_refused(record.location, error)
+        said = (str(record.trailer.get(name, "")) for name in ("source", "received_at"))
+        report_refused(ingest, record.location, error, *said)
         return
     found.indexed += outcome.recorded is not Recorded.KNOWN
 
 
-def report_refused(location: Location, error: Exception) -> None:
-    """Say that an instance that has landed can't be put into the index."""
+def report_refused(ingest: Ingest, location: Location, error: Exception, peer: str = "", received_at: str = "") -> None:
+    """Say and list that an instance that has landed can't be put into the index."""
     code = error.code if isinstance(error, HilumError) else type(error).__name__
+    if isinstance(error, Rejected):
+        return  # sent again after its rejection: that it is left out is what was wanted
+    refused = Quarantine("refused", code, location.key, location.offset, peer, received_at)
+    ingest.store.run(put_in_quarantine, refused, RECOVERY)
     log.error("a landed instance was not indexed", extra={"segment": location.key, "code": code})
 
 

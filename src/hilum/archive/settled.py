@@ -114,11 +114,21 @@ def settled_instances(blobs: BlobStore, key: str) -> Iterator[Landed | Torn]:
             whole = _digest(blobs, place) == note["digest"]
         except NotFound:
             whole = False
+        if not whole and _is_blank(blobs, place):
+            continue
         yield (
             Landed(place, note["digest"], note["noted"])
             if whole
             else Torn(key, place.offset, "differs from its digest")
         )
+
+
+def _is_blank(blobs: BlobStore, place: Location) -> bool:
+    """Whether a file was cleared since a person deleted its instance: a Part 10 file has DICM behind its preamble."""
+    try:
+        return not any(blobs.get_range(place.key, place.offset, min(132, place.length)))
+    except NotFound:
+        return False
 
 
 def _digest(blobs: BlobStore, place: Location) -> str:

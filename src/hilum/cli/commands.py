@@ -7,7 +7,21 @@ from typing import Annotated
 
 import typer
 
-from hilum.cli import access, demo, diagnose, keys, lifecycle, operate, queue, rejected, running, seeing, trail, verify
+from hilum.cli import (
+    access,
+    demo,
+    diagnose,
+    keys,
+    lifecycle,
+    operate,
+    quarantine,
+    queue,
+    rejected,
+    running,
+    seeing,
+    trail,
+    verify,
+)
 
 cli = typer.Typer(
     name="hilum",
@@ -44,6 +58,7 @@ cli.command("diagnose")(diagnose.diagnose)
 cli.command("trace")(operate.trace)
 cli.add_typer(queue.queue, name="queue")
 cli.add_typer(rejected.rejected, name="rejected")
+cli.add_typer(quarantine.quarantine, name="quarantine")
 cli.add_typer(lifecycle.deletions, name="deletion")
 cli.add_typer(lifecycle.holds, name="hold")
 cli.add_typer(lifecycle.retention, name="retention")

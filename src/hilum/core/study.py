@@ -71,6 +71,7 @@ class ExceptionKind(StrEnum):
     REPORT_WITHOUT_ORDER = "report-without-order"
     REPORT_BEFORE_IMAGES = "report-before-images"
     CONTROL_ID_REUSED = "control-id-reused"
+    BYTES_UNUSABLE = "bytes-unusable"
     REJECTION_WAITS = "rejection-waits"
     REJECTED_AFTER_REPORT = "rejected-after-report"
     IMAGES_AFTER_MOVE = "images-after-move"

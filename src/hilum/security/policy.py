@@ -34,6 +34,7 @@ class Action(StrEnum):
     MANAGE_REJECTED = "manage-rejected"
     DELETE_IMAGES = "delete-images"
     HOLD_IMAGES = "hold-images"
+    MANAGE_QUARANTINE = "manage-quarantine"
     READ_REPORT = "read-report"
     DRAFT_REPORT = "draft-report"
     SIGN_REPORT = "sign-report"
@@ -41,7 +42,6 @@ class Action(StrEnum):
     READ_EXCEPTIONS = "read-exceptions"
     RESOLVE_EXCEPTION = "resolve-exception"
     RECEIVE_MESSAGE = "receive-message"
-    REASSIGN_STUDY = "reassign-study"
     READ_MESSAGES = "read-messages"
     READ_QUEUE = "read-queue"
     OPERATE_QUEUE = "operate-queue"
@@ -58,7 +58,7 @@ class Action(StrEnum):
 A = Action
 _READ = {A.READ_PATIENT, A.READ_ORDER, A.READ_IMAGES, A.READ_REPORT, A.CHECK_PRIORS, A.ECHO}
 _FRONT_DESK = {A.REGISTER_PATIENT, A.PLACE_ORDER, A.CHANGE_ORDER, A.CANCEL_ORDER}
-_RECONCILE = {A.READ_EXCEPTIONS, A.RESOLVE_EXCEPTION, A.REASSIGN_STUDY}
+_RECONCILE = {A.READ_EXCEPTIONS, A.RESOLVE_EXCEPTION}
 
 # Signing also needs a named person (`PERSONAL`), whatever the role.
 GRANTS: dict[Role, frozenset[Action]] = {
@@ -84,6 +84,7 @@ GRANTS: dict[Role, frozenset[Action]] = {
             A.MANAGE_REJECTED,
             A.DELETE_IMAGES,
             A.HOLD_IMAGES,
+            A.MANAGE_QUARANTINE,
         }
     ),
     Role.RADIOLOGIST: frozenset(
@@ -119,9 +120,7 @@ GRANTS: dict[Role, frozenset[Action]] = {
 }
 
 # Done by a named person only, never by a role's or a service's token.
-PERSONAL = frozenset(
-    {A.SIGN_REPORT, A.DRAFT_REPORT, A.RESOLVE_EXCEPTION, A.REASSIGN_STUDY, A.BREAK_GLASS, A.REVIEW_ACCESS}
-)
+PERSONAL = frozenset({A.SIGN_REPORT, A.DRAFT_REPORT, A.RESOLVE_EXCEPTION, A.BREAK_GLASS, A.REVIEW_ACCESS})
 
 # Roles that see only the patients they are related to: ordering, copied, or of the care team of an active visit.
 RELATED_ONLY = frozenset({Role.REFERRING_PHYSICIAN})

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from hilum.core.actor import Actor
 from hilum.core.errors import Conflict, MissingField, NotFound
-from hilum.core.study import ExceptionItem, MatchState
+from hilum.core.study import ExceptionItem, ExceptionKind, MatchState
 from hilum.security.guard import permit
 from hilum.security.policy import Action, require, scope_for
+from hilum.storage.quarantine import open_of_object, resolve_unusable
 from hilum.storage.scoping import sees_patient
 from hilum.storage.unit_of_work import UnitOfWork
 from hilum.workflow.matching import tie
@@ -47,6 +48,8 @@ def dismiss_exception(uow: UnitOfWork, command: DismissException, actor: Actor) 
     if not command.reason.strip():
         raise MissingField("Say why the entry is set aside.", field="reason")
     uow.exceptions.resolve(item.id, actor.name, command.reason.strip())
+    if item.kind is ExceptionKind.BYTES_UNUSABLE:
+        resolve_unusable(uow, open_of_object(uow.connection, item.note), actor.name, command.reason.strip())
     return item
 
 
