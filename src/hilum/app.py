@@ -282,6 +282,7 @@ def _run_hl7(application: Application, descriptor: int | None) -> None:
 
 
 def _run_worker(application: Application, descriptor: int | None) -> None:
+    from hilum.jobs.compression import Compression
     from hilum.jobs.deletion import deletions
     from hilum.jobs.orphans import orphans
     from hilum.jobs.retention import retention

@@ -46,6 +46,7 @@ from hilum.security.policy import GRANTS, LABELS, PERSONAL, RELATED_ONLY, WITHOU
 from hilum.storage import tables
 from hilum.storage.access import grants_of
 from hilum.storage.quarantine import unusable
+from hilum.storage.renditions import Rendition
 from hilum.storage.scoping import sees_patient
 from hilum.storage.store import Store
 from hilum.workflow.access import (
@@ -83,6 +84,7 @@ from hilum.workflow.accounts import (
 from hilum.workflow.acquisition import start_exam, update_exam
 from hilum.workflow.clients import AddClient, add_client, change_client_keys, disable_client
 from hilum.workflow.commitment import RequestCommitment, request_commitment
+from hilum.workflow.compression import forget_renditions, note_rendition
 from hilum.workflow.deletion import (
     BytesErased,
     FinishDeletion,
@@ -326,6 +328,8 @@ VERBS: dict[Any, tuple[Action, Build]] = {
     undo_deletion: (Action.DELETE_IMAGES, lambda w, o: UndoDeletion(_marked(w, o), "was none", PAGE)),
     finish_deletion: (Action.DELETE_IMAGES, lambda w, o: FinishDeletion(_marked(w, o))),
     bytes_erased: (Action.DELETE_IMAGES, lambda w, o: BytesErased(())),
+    note_rendition: (Action.STORE_IMAGES, lambda w, o: Rendition("1", True, "1.2", "", None, 0, 0)),
+    forget_renditions: (Action.STORE_IMAGES, lambda w, o: []),
     apply_rejection: (Action.REJECT_IMAGES, _note),
     refuse_rejection: (Action.REJECT_IMAGES, _note),
     revoke_rejection: (Action.MANAGE_REJECTED, lambda w, o: _note(w, o, entitled=True)),

@@ -14,6 +14,7 @@ from hilum.settings.paths import HomePaths
 from hilum.settings.sections import (
     ArchiveSettings,
     AuditSettings,
+    CompressRule,
     DatabaseSettings,
     Destination,
     DicomPeer,
@@ -36,6 +37,7 @@ from hilum.settings.viewing import ViewerName, ViewerSettings
 __all__ = [
     "ArchiveSettings",
     "AuditSettings",
+    "CompressRule",
     "Configuration",
     "DatabaseSettings",
     "Destination",

@@ -299,7 +299,7 @@ class CompressRule(Section):
     age_days: float = Field(default=0, ge=0, le=36_500, description="Days after arrival.")
     to: Literal["htj2k", "jpeg-ls", "jpeg2000", "rle", "jpeg"] = Field(
         default="htj2k",
-        description="Compression: `jpeg` (8 bits) always with a loss, `jpeg-ls` and `jpeg2000` on wish, the others never.",
+        description="Compression: `jpeg` (8 bits) loses always, `jpeg-ls` and `jpeg2000` if told to, the others never.",
     )
     lossy: bool = Field(
         default=False,

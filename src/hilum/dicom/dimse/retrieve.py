@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from hilum.archive.codecs import RLE_LOSSLESS
+from hilum.archive.coercion import Coercion
 from hilum.archive.encoders import HTJ2K_LOSSLESS, HTJ2K_RPCL, JPEG_2000_LOSSLESS, JPEG_LS_LOSSLESS
 from hilum.archive.frames import instance_opener
 from hilum.archive.part10 import EXPLICIT_LITTLE
@@ -23,6 +24,7 @@ from hilum.archive.retrieve import location_of_row, open_dataset
 from hilum.archive.transcode import UNCOMPRESSED
 from hilum.core.errors import HilumError, Unsupported
 from hilum.dicom.coercing import Coercing
+from hilum.dicom.copies import Copies
 from hilum.dicom.dimse.dispatch import OperationCancelled, Response
 from hilum.dicom.dimse.messages import CommandField, CommandSet
 from hilum.dicom.dimse.status import CANCEL, PENDING, SUCCESS, UNABLE_TO_PERFORM_SUB_OPERATIONS
@@ -109,22 +111,38 @@ class Outgoing:
         self._coercing = coercing
         self._blobs = coercing.blobs
         self._rewriting = Rewriting(coercing, instance_opener(self._blobs, cached=2), pool.render)
+        self._copies = Copies(coercing.store, coercing.configuration)
         # The rendering processes are few, and what is made may lie in memory.
         self._turns = threading.Semaphore(2)
 
     @contextmanager
     def ready(self, row: StoredInstance, contexts: Contexts) -> Iterator[tuple[int, bytes | memoryview]]:
         """Give the context to send an instance on and its data set. Raises what says why it can't be sent."""
-        as_stored = contexts.get((row.sop_class_uid, row.transfer_syntax_uid))
         coercion = self._coercing.of(row)
-        made = None if coercion is None else self._coercing.made(row, coercion)
-        if as_stored is not None:
-            bytes_of = (
-                open_dataset(self._blobs, location_of_row(row)) if made is None else self._coercing.data_set(row, made)
-            )
-            with bytes_of as view:
-                yield as_stored, view
-            return
+        kept = self._kept(row, contexts)
+        if kept is None:
+            with self._made(row, coercion, contexts) as made:
+                yield made
+        elif coercion is None:
+            with open_dataset(self._blobs, location_of_row(kept)) as view:
+                yield _context(kept, contexts), view
+        else:
+            with self._coercing.data_set(kept, self._coercing.made(kept, coercion)) as view:
+                yield _context(kept, contexts), view
+
+    def _kept(self, row: StoredInstance, contexts: Contexts) -> StoredInstance | None:
+        """The instance as received or its compressed copy, whichever the peer takes."""
+        if (row.sop_class_uid, row.transfer_syntax_uid) in contexts:
+            return row
+        copies = self._copies.of([row]).values()
+        return next((copy for copy in copies if (copy.sop_class_uid, copy.transfer_syntax_uid) in contexts), None)
+
+    @contextmanager
+    def _made(
+        self, row: StoredInstance, coercion: Coercion | None, contexts: Contexts
+    ) -> Iterator[tuple[int, bytes | memoryview]]:
+        """The instance in the first syntax of `OFFERED` that the peer takes and that it can be made in."""
+        coerced = None if coercion is None else self._coercing.made(row, coercion)
         refusal = Unsupported("The peer accepts no transfer syntax for this instance.")
         for syntax in OFFERED:
             number = contexts.get((row.sop_class_uid, syntax))
@@ -133,14 +151,17 @@ class Outgoing:
             with ExitStack() as stack:
                 try:
                     with self._turns:
-                        content = self._rewriting.of(row, syntax, made)
-                        view = stack.enter_context(gathered(content.pieces))
+                        view = stack.enter_context(gathered(self._rewriting.of(row, syntax, coerced).pieces))
                 except Unsupported as error:
                     refusal = error
                     continue
                 yield number, view
                 return
         raise refusal
+
+
+def _context(row: StoredInstance, contexts: Contexts) -> int:
+    return contexts[row.sop_class_uid, row.transfer_syntax_uid]
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from hilum.core.actor import Actor
 from hilum.core.errors import HilumError, NotFound
 from hilum.core.scope import EVERYTHING
 from hilum.dicom.coercing import Coercing
+from hilum.dicom.copies import Copies
 from hilum.dicom.rewriting import Rewriting
 from hilum.dicom.web.origin import public_root
 from hilum.dicom.web.problems import problem
@@ -60,11 +61,13 @@ class Door:
     opened: Callable[[Location], Instance] = field(init=False)
     coercing: Coercing = field(init=False)
     rewriting: Rewriting = field(init=False)
+    copies: Copies = field(init=False)
 
     def __post_init__(self) -> None:
         # Few: the header of an enhanced multi-frame image alone can be many megabytes.
         self.opened = instance_opener(self.blobs, cached=8)
         self.coercing = Coercing(self.store, self.blobs, self.configuration)
+        self.copies = Copies(self.store, self.configuration)
         self.rewriting = Rewriting(self.coercing, self.opened, self.pool.render)
 
     def open_study(self, request: Request, standard: str = "DICOMweb WADO-RS") -> ShownStudy:

@@ -41,14 +41,23 @@ class Frames:
     def frames(self, request: Request) -> Response:
         """`…/instances/{instance}/frames/{frames}`"""
         numbers = frame_numbers(request.path_params["frames"])
-        row = self._row(request)
+        row = self._kept(self._row(request), accepted(request))
         return self._send(request, row, self._door.opened(location_of_row(row)), numbers)
+
+    def _kept(self, row: StoredInstance, ranges: list[MediaRange]) -> StoredInstance:
+        """The instance as received, or its compressed copy where that is what is asked for."""
+        for lossless in (True, False):
+            for copy in self._door.copies.of([row], lossless=lossless).values():
+                if _asks_for(ranges, copy.transfer_syntax_uid, by_name=not lossless):
+                    return copy
+        return row
 
     def bulkdata(self, request: Request) -> Response:
         """`…/instances/{instance}/bulkdata/{place}`, as the metadata names it."""
         place = request.path_params["place"]
         row = self._row(request)
         if place == "pixeldata":
+            row = self._kept(row, accepted(request))
             instance = self._door.opened(location_of_row(row))
             return self._send(request, row, instance, list(range(1, instance.table.count + 1)))
         match = _PLACE.match(place)
@@ -166,6 +175,15 @@ def frame_form(ranges: list[MediaRange], stored: str) -> tuple[MediaRange, str, 
             if made in ENCODINGS and wish.covers(FRAME_TYPES[made]):
                 return wish, FRAME_TYPES[made], made
     raise NotAcceptable("The frames can't be sent in a form that was asked for.", field="Accept")
+
+
+def _asks_for(ranges: list[MediaRange], stored: str, *, by_name: bool) -> bool:
+    """Whether frames of this transfer syntax would be sent as they are; with `by_name` only where a range names it."""
+    try:
+        wish, _, syntax = frame_form(ranges, stored)
+    except NotAcceptable:
+        return False
+    return syntax == stored and (wish.transfer_syntax == stored or not by_name)
 
 
 # What a media type means that names no transfer syntax, as far as frames are encoded so here; never with a loss.

@@ -160,20 +160,6 @@ class Wado:
         yield b"]"
 
 
-def _syntax_for(row: StoredInstance, wishes: list[MediaRange], rewriting: Rewriting) -> str | None:
-    """The transfer syntax to send an instance in, None where there is none; as stored wherever that is accepted.
-
-    Implicit VR is not for the web (PS3.18 8.7.3).
-    """
-    for wish in wishes:
-        asked = wish.transfer_syntax
-        if asked in ("", "*", row.transfer_syntax_uid):
-            return row.transfer_syntax_uid
-        if asked == EXPLICIT_LITTLE or (asked in ENCODINGS and rewriting.can(row, asked)):
-            return asked
-    return None
-
-
 def _with_truth(header: bytes, row: StoredInstance, study: ShownStudy, url: str) -> bytes:
     instance = f"{url}/series/{row.series_instance_uid}/instances/{row.sop_instance_uid}"
     # In JSON text the quotation marks of a value are escaped, so this can only be the member itself.
