@@ -98,6 +98,11 @@ def test_pictures_are_sent_as_header_and_parameter_say(
         assert image_type(ranges) == media_type
 
 
+def test_who_accepts_nothing_is_sent_nothing() -> None:
+    (nothing,) = accepted(request("image/png;q=0, text/html;q=0.0"))
+    assert not any(nothing.covers(each) for each in ("image/png", "image/jpeg", "application/dicom", "*/*"))
+
+
 @pytest.mark.parametrize(
     "text", ["a/b;" * 3000, "a/b," * 3000, '"' * 5000, "a/b;x=" + '"' * 4000, "*/*;q=" + "9" * 4000]
 )

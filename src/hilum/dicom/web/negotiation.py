@@ -68,11 +68,15 @@ class MediaRange:
         return self.media_type == "*/*" or (subtype == "*" and media_type.startswith(kind + "/"))
 
 
+# Every range that was named has quality 0.
+NOTHING = MediaRange("")
+
+
 def accepted(request: Request) -> list[MediaRange]:
     """What a request accepts, best first; the query parameter comes before the header."""
     asked = request.query_params.get("accept", "").replace(" ", "+").replace(";+", "; ").replace(",+", ", ")
     named = _read(asked) or _read(request.headers.get("accept", ""))
-    return _best_first(named) if named else [MediaRange("*/*")]
+    return (_best_first(named) or [NOTHING]) if named else [MediaRange("*/*")]
 
 
 def media_ranges(text: str) -> list[MediaRange]:
