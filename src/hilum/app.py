@@ -293,6 +293,7 @@ def _run_worker(application: Application, descriptor: int | None) -> None:
     jobs = [
         Scrub(application.store, application.blobs, application.configuration).job(),
         deletions(application.store, application.blobs),
+        Compression(application.store, application.blobs, application.configuration).job(),
         retention(application.ingest, application.configuration),
     ]
     if application.follows:

@@ -20,7 +20,6 @@ from hilum.archive.part10 import EXPLICIT_LITTLE
 from hilum.archive.transcode import IN_MEMORY
 from hilum.core.errors import TooLarge, Unsupported
 from hilum.dicom.overlay import overlaid_instance
-from hilum.dicom.rewriting import Rewriting
 from hilum.dicom.web.door import REVALIDATED, Door, cached, etag_of, not_modified, unchanged
 from hilum.dicom.web.multipart import coalesced
 from hilum.dicom.web.negotiation import MediaRange, accepted, json_type, takes_gzip
@@ -65,14 +64,12 @@ class Wado:
         """`/studies/{study}`, `…/series/{series}`, `…/instances/{instance}`"""
         study = self._door.open_study(request)
         rows = self._door.instances(request, study)
-        wishes = [wish for wish in accepted(request) if wish.covers(DICOM)]
         original = self._door.export_original(request, study)
+        wishes = [wish for wish in accepted(request) if wish.covers(DICOM)]
         coercions = {} if original else self._door.coercing.of_each(study, rows)
-        chosen = [
-            _Wanted(row, syntax, coercions.get(row.id))
-            for row in rows
-            if (syntax := _syntax_for(row, wishes, self._door.rewriting)) is not None
-        ]
+        copies = {} if original else self._door.copies.of(rows)
+        picked = ((row, self._pick(row, copies.get(row.id), wishes)) for row in rows)
+        chosen = [_Wanted(*found, coercions.get(row.id)) for row, found in picked if found is not None]
         if not chosen:
             raise NotAcceptable("No instance can be sent in a transfer syntax that was asked for.", field="Accept")
         # What is known of a patient changes the bytes of those that contradict it, so they are asked for again.
@@ -91,6 +88,28 @@ class Wado:
         if len(chosen) < len(rows):
             response.status_code = 206  # PS3.18 10.4.1.3: what the client does not accept is not there
         return response
+
+    def _pick(
+        self, row: StoredInstance, copy: StoredInstance | None, wishes: list[MediaRange]
+    ) -> tuple[StoredInstance, str] | None:
+        """The bytes of an instance to send, and the transfer syntax to send it in; None where there is none.
+
+        As stored or as compressed wherever that is accepted. Implicit VR is not for the web (PS3.18 8.7.3).
+        """
+        for wish in wishes:
+            asked, usual = wish.transfer_syntax, copy or row
+            if asked in ("", "*"):
+                return usual, usual.transfer_syntax_uid
+            for kept in (row, copy):
+                if kept is not None and kept.transfer_syntax_uid == asked:
+                    return kept, asked
+            if asked in ENCODINGS and not ENCODINGS[asked].lossless:
+                lossy = self._door.copies.of([row], lossless=False).get(row.id)
+                if lossy is not None and lossy.transfer_syntax_uid == asked:
+                    return lossy, asked
+            if asked == EXPLICIT_LITTLE or (asked in ENCODINGS and self._door.rewriting.can(row, asked)):
+                return row, asked
+        return None
 
     def _alone(self, request: Request, wanted: _Wanted, headers: dict[str, str]) -> Response:
         """One instance as the body itself, of which ranges can be asked for."""
