@@ -16,9 +16,12 @@ from starlette.responses import Response, StreamingResponse
 
 from hilum.archive.coercion import Coercion
 from hilum.archive.encoders import ENCODINGS
+from hilum.archive.exporting import file_set, zip_pieces
 from hilum.archive.part10 import EXPLICIT_LITTLE
 from hilum.archive.transcode import IN_MEMORY
 from hilum.core.errors import TooLarge, Unsupported
+from hilum.core.identifiers import new_uid
+from hilum.dicom.exporting import exported
 from hilum.dicom.overlay import overlaid_instance
 from hilum.dicom.web.door import REVALIDATED, Door, cached, etag_of, not_modified, unchanged
 from hilum.dicom.web.multipart import coalesced
@@ -28,7 +31,7 @@ from hilum.dicom.web.streams import Content, gzipped, multipart_response, part10
 from hilum.storage.retrieval import StoredInstance, headers_of
 from hilum.storage.shown import ShownStudy
 
-DICOM = "application/dicom"
+DICOM, ZIP = "application/dicom", "application/zip"
 HEADERS_AT_ONCE = 100
 _RELATIVE = b'"BulkDataURI":"bulkdata/'
 
@@ -65,6 +68,8 @@ class Wado:
         study = self._door.open_study(request)
         rows = self._door.instances(request, study)
         original = self._door.export_original(request, study)
+        if accepted(request)[0].media_type == ZIP:
+            return self._file_set(study, rows, original)
         wishes = [wish for wish in accepted(request) if wish.covers(DICOM)]
         coercions = {} if original else self._door.coercing.of_each(study, rows)
         copies = {} if original else self._door.copies.of(rows)
@@ -110,6 +115,13 @@ class Wado:
             if asked == EXPLICIT_LITTLE or (asked in ENCODINGS and self._door.rewriting.can(row, asked)):
                 return row, asked
         return None
+
+    def _file_set(self, study: ShownStudy, rows: list[StoredInstance], original: bool) -> Response:
+        """What is asked for as a zip file with a DICOMDIR (PS3.18 8.7.3.4)."""
+        instances = exported(self._door.coercing, study, rows, original=original)
+        members = file_set(instances, new_uid())
+        headers = {"cache-control": "no-store", "content-disposition": 'attachment; filename="dicom.zip"'}
+        return StreamingResponse(zip_pieces(members), 200, headers, ZIP)
 
     def _alone(self, request: Request, wanted: _Wanted, headers: dict[str, str]) -> Response:
         """One instance as the body itself, of which ranges can be asked for."""
