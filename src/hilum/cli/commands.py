@@ -11,6 +11,8 @@ from hilum.cli import (
     access,
     demo,
     diagnose,
+    exporting,
+    importing,
     keys,
     lifecycle,
     operate,
