@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -20,10 +21,13 @@ from hilum.core.scope import EVERYTHING
 from hilum.core.study import ExceptionKind
 from hilum.security.policy import Action
 from hilum.storage import tables
+from hilum.storage.commitments import places_of
+from hilum.storage.forwarding import images_of, shown_study
 from hilum.storage.qido import Page, find_instances, find_series, find_studies
 from hilum.storage.rejections import rejections
 from hilum.storage.retrieval import find_study
 from hilum.storage.store import Store
+from hilum.workflow.deletion import MarkForDeletion, mark_for_deletion
 from hilum.workflow.images import Recorded, RecordInstance, record_instance
 from hilum.workflow.rejection import (
     DecideRejection,
@@ -207,6 +211,34 @@ def test_images_that_are_rejected_after_their_report_are_listed(ward: Ward) -> N
     reject(ward, note_of(ward, order, image))
     assert ward.open_items(ExceptionKind.REJECTED_AFTER_REPORT)
     assert not ward.open_items(ExceptionKind.IMAGES_AFTER_REPORT)
+
+
+def test_a_note_is_sent_on_and_what_it_names_is_not(ward: Ward) -> None:
+    order = ward.place()
+    one, two = sent(ward, order)
+    study_id = ward.study(order.study_instance_uid).id
+
+    def sendable() -> set[str]:
+        with ward.store.read() as db:
+            assert shown_study(db, study_id) is not None
+            return {each.stored.sop_instance_uid for each in images_of(db, study_id, "pacs", sent=False)}
+
+    first = reject(ward, note_of(ward, order, one))
+    assert sendable() == {two, first}
+    second = reject(ward, note_of(ward, order, two))
+    assert sendable() == {first, second}
+
+
+def test_storage_is_committed_for_what_is_rejected_but_not_for_what_is_marked(ward: Ward) -> None:
+    order = ward.place()
+    one, two, three = sent(ward, order, 3)
+    reject(ward, note_of(ward, order, one))
+    marking = MarkForDeletion(
+        ward.study(order.study_instance_uid).id, "a phantom", timedelta(1), SCANNER, sop_instance_uid=two
+    )
+    ward.store.run(mark_for_deletion, marking, ADMIN)
+    with ward.store.read() as db:
+        assert {place.sop_instance_uid for place in places_of(db, [one, two, three])} == {one, three}
 
 
 def test_who_may_see_rejected_images_finds_the_notes_by_study_and_state(ward: Ward) -> None:

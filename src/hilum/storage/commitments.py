@@ -10,10 +10,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from hilum.storage import tables
+from hilum.storage.hiding import DELETED
 from hilum.storage.unit_of_work import UnitOfWork
 
 WAITING, REPORTED, GIVEN_UP = "waiting", "reported", "given-up"
 _request, _instance = tables.commitment_request, tables.instance
+_STAYS = sa.or_(_instance.c.hidden.is_(None), _instance.c.hidden != DELETED)
 _AT_ONCE = 500
 
 Reference = tuple[str, str]  # SOP class, SOP instance
@@ -67,7 +69,10 @@ def find_commitment(connection: sa.Connection, request_id: str) -> CommitmentReq
 
 
 def places_of(connection: sa.Connection, sop_instance_uids: Sequence[str]) -> Iterator[StoredPlace]:
-    """Yield where instances lie that are indexed under these UIDs, without those kept beside."""
+    """Yield where instances lie that are indexed under these UIDs, without those kept beside or about to be deleted.
+
+    Nobody is told that what is marked for deletion is safe here; what is rejected is kept.
+    """
     unique = list(dict.fromkeys(sop_instance_uids))
     for start in range(0, len(unique), _AT_ONCE):
         query = sa.select(
@@ -75,7 +80,7 @@ def places_of(connection: sa.Connection, sop_instance_uids: Sequence[str]) -> It
             _instance.c.sop_class_uid,
             _instance.c.object_key,
             _instance.c.object_offset + _instance.c.object_length,
-        ).where(_instance.c.sop_instance_uid.in_(unique[start : start + _AT_ONCE]), sa.not_(_instance.c.beside))
+        ).where(_instance.c.sop_instance_uid.in_(unique[start : start + _AT_ONCE]), sa.not_(_instance.c.beside), _STAYS)
         for row in connection.execute(query):
             yield StoredPlace(*row)
 

@@ -1,6 +1,7 @@
 """Which images of a study a destination has yet to get, and what it has taken or committed itself to.
 
-What is withheld or kept beside another instance is never sent, as on every other way out.
+What is withheld, rejected, deleted or kept beside another instance is never sent, as on every other way out; the note
+that rejects images is, so that whoever has them hears of it (IHE RAD TF-2 RAD-66).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from hilum.storage import tables
+from hilum.storage.hiding import NOTE
 from hilum.storage.retrieval import PLACE, StoredInstance
 from hilum.storage.shown import (
     TRUTH_COLUMNS,
@@ -30,6 +32,7 @@ from hilum.storage.unit_of_work import UnitOfWork
 
 _sent, _asked = tables.image_sent, tables.commitment_asked
 _AT_ONCE = 500
+_IS_NOTE = sa.and_(instance.c.hidden == NOTE, sa.not_(instance.c.beside))
 _SERIES = (series.c.modality, series.c.number, series.c.description, series.c.body_part, series.c.station_name)
 _INSTANCE = (instance.c.number, instance.c.rows, instance.c.columns, instance.c.frames, instance.c.peer)
 
@@ -62,8 +65,9 @@ class AskedCommitment:
 
 
 def shown_study(connection: sa.Connection, study_id: str) -> ShownStudy | None:
-    """Return a study with the truth of its patient and order; None where it may not be shown, and so not be sent."""
-    query = sa.select(*TRUTH_COLUMNS).select_from(WITH_TRUTH).where(study.c.id == study_id, study_is_shown())
+    """Return a study with the truth of its patient and order; None where nothing of it may be sent."""
+    sendable = sa.or_(study_is_shown(), sa.exists().where(instance.c.study_id == study.c.id, _IS_NOTE))
+    query = sa.select(*TRUTH_COLUMNS).select_from(WITH_TRUTH).where(study.c.id == study_id, sendable)
     return next(iter(shown_studies(connection, connection.execute(query).all())), None)
 
 
@@ -73,7 +77,7 @@ def images_of(connection: sa.Connection, study_id: str, destination: str, *, sen
     query = (
         sa.select(*PLACE, *_SERIES, *_INSTANCE)
         .join(series, series.c.id == instance.c.series_id)
-        .where(instance.c.study_id == study_id, series_is_shown(), instance_is_shown())
+        .where(instance.c.study_id == study_id, sa.or_(sa.and_(series_is_shown(), instance_is_shown()), _IS_NOTE))
         .where(taken if sent else sa.not_(taken))
         .order_by(series.c.number, series.c.id, instance.c.number, instance.c.id)
     )
