@@ -40,7 +40,7 @@ def main() -> None:
         root = Path(folder)
         department = new_department(root / "home")
         department.start()
-        orthanc, orthanc_port = start_orthanc(root / "orthanc")
+        orthanc, orthanc_port, _ = start_orthanc(root / "orthanc")
         storescp, storescp_port = start_storescp(root / "storescp")
         rivals: dict[str, tuple[str, int]] = {"Hilum": ("HILUM", department.dicom_port)}
         if orthanc is not None:
@@ -111,27 +111,30 @@ def timed_send(folders: list[Path], title: str, port: int) -> float:
     return time.perf_counter() - started
 
 
-def start_orthanc(folder: Path) -> tuple[subprocess.Popen[bytes] | None, int]:
-    """Start Orthanc with its defaults on ports of ours, if it is installed."""
+def start_orthanc(folder: Path, *, with_web: bool = False) -> tuple[subprocess.Popen[bytes] | None, int, int]:
+    """Start Orthanc with its defaults on ports of ours, if it is installed; return it with its DICOM and HTTP ports."""
     program = shutil.which("Orthanc")
     if program is None:
         print("Orthanc is not installed here: no rival beside the figures")
-        return None, 0
+        return None, 0, 0
     dicom, http = free_ports(2)
     folder.mkdir()
-    settings = {
+    settings: dict[str, Any] = {
         "Name": "bench", "StorageDirectory": str(folder / "db"), "IndexDirectory": str(folder / "db"),
         "DicomAet": "ORTHANC", "DicomPort": dicom, "HttpPort": http, "RemoteAccessAllowed": False,
-        "AuthenticationEnabled": False, "DicomAlwaysAllowStore": True, "DicomCheckCalledAet": False,
-        "OverwriteInstances": False, "StableAge": 1, "Plugins": [],
+        "AuthenticationEnabled": False, "DicomAlwaysAllowStore": True, "DicomAlwaysAllowFind": True,
+        "DicomCheckCalledAet": False, "OverwriteInstances": False, "StableAge": 1,
+        "Plugins": ["/usr/share/orthanc/plugins"] if with_web else [],
     }  # fmt: skip
+    if with_web:
+        settings["DicomWeb"] = {"Enable": True, "Root": "/dicom-web/"}
     (folder / "orthanc.json").write_text(json.dumps(settings))
     process = subprocess.Popen(
         [program, str(folder / "orthanc.json")],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "TCP_NODELAY": "1"},
     )  # fmt: skip
-    wait_until(lambda: answers(dicom))
-    return process, dicom
+    wait_until(lambda: answers(dicom) and answers(http))
+    return process, dicom, http
 
 
 def start_storescp(folder: Path) -> tuple[subprocess.Popen[bytes], int]:

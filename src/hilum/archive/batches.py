@@ -10,6 +10,7 @@ import secrets
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future
 from itertools import chain
 
@@ -60,8 +61,20 @@ class ObjectLanding:
 
     def append(self, record: Record) -> Location:
         """Store durably, then say where; see Landing. Waits while too many bytes are under way."""
-        if record.size > self._batch_bytes:
-            return self._put_alone(record)
+        return self.append_all([record])[0]
+
+    def append_all(self, records: Sequence[Record]) -> list[Location]:
+        """Store several durably, then say where; see Landing."""
+        waiting = [None if record.size > self._batch_bytes else self._hand_in(record) for record in records]
+        try:
+            return [
+                self._put_alone(record) if future is None else future.result(WAIT_SECONDS)
+                for record, future in zip(records, waiting, strict=True)
+            ]
+        except TimeoutError as error:
+            raise DeadlineExceeded("The object store took too long.") from error
+
+    def _hand_in(self, record: Record) -> Future[Location]:
         waiting: Future[Location] = Future()
         with self._changed:
             free = self._changed.wait_for(lambda: self._closed or self._pending < self._limit, WAIT_SECONDS)
@@ -72,10 +85,7 @@ class ObjectLanding:
             self._queue.append((record, waiting))
             self._pending += record.size
             self._changed.notify()
-        try:
-            return waiting.result(WAIT_SECONDS)
-        except TimeoutError as error:
-            raise DeadlineExceeded("The object store took too long.") from error
+        return waiting
 
     def close(self) -> None:
         """Commit what waits and take no more."""

@@ -135,6 +135,7 @@ class Ingest:
         sender = Sender(source, actor, issuer, decide(actor, Action.REJECT_IMAGES).allowed)
         arrived = _read(dataset, transfer_syntax_uid)
         _check_announced(arrived.identity, announced_sop)
+        self._admit(arrived, sender)
         held = self._held.digests(arrived.identity.sop_instance_uid)
         if arrived.digest.hex() in held:
             return self._record(arrived.identity, self._command(arrived, sender), actor)
@@ -176,6 +177,7 @@ class Ingest:
                 if study_instance_uid not in ("", arrived.identity.study_instance_uid):
                     message = "The instance is of another study than the request names."
                     raise Conflict(message, field="StudyInstanceUID")
+                self._admit(arrived, sender)
                 uid = arrived.identity.sop_instance_uid
                 if uid in seen or self._held.digests(uid):
                     singly.append(number)
@@ -249,6 +251,12 @@ class Ingest:
         command = self._command_of(metadata, digest, sender, location, received_at)
         return self._record(metadata.header, command, actor, recoverable=True)
 
+    def _admit(self, arrived: Arrived, sender: Sender) -> None:
+        """Raises DroppedByRule for what the configuration turns away."""
+        if self._admission is not None:
+            syntax = arrived.transfer_syntax_uid
+            self._admission.admit(arrived.walk.attributes, syntax, sender.source, sender.actor)
+
     def _command(
         self,
         arrived: Arrived,
@@ -268,8 +276,8 @@ class Ingest:
         received_at: datetime | None,
     ) -> RecordInstance:
         """The command of the verb; without a location the instance is known, of which the verb only makes a note."""
-        header = metadata.header
-        instance = instance_columns(metadata, digest, sender.source.peer)
+        header, admission, source = metadata.header, self._admission, sender.source
+        instance = instance_columns(metadata, digest, source.peer)
         if location is not None:
             instance |= {**location_columns(location), "received_at": received_at}
         return RecordInstance(
@@ -279,10 +287,11 @@ class Ingest:
             study=study_columns(header, metadata.attributes),
             series=series_columns(header, metadata.attributes),
             instance=instance,
-            source=sender.source,
+            source=source,
             performed_uid=next(iter(header.performed_procedure_steps), ""),
             step_id=step_id_of(header),
             note=rejection_note_of(metadata, entitled=sender.rejects, quality_hides=self._quality_hides),
+            held=admission is not None and admission.holds(metadata.attributes, metadata.transfer_syntax_uid, source),
         )
 
     def _record(

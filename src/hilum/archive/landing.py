@@ -7,7 +7,7 @@ small segment objects in a bucket. Both keep one record format, so `scan` finds 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from hilum.archive.batches import ObjectLanding
@@ -30,6 +30,9 @@ class Landing(Protocol):
 
     def append(self, record: Record) -> Location:
         """Store durably, then say where. Errors, before which nothing was promised: OutOfSpace, Unavailable."""
+
+    def append_all(self, records: Sequence[Record]) -> list[Location]:
+        """Store several durably with one sync, then say where; errors as of `append`, and then for all."""
 
     def close(self) -> None:
         """Finish what is under way and take no more."""

@@ -14,6 +14,7 @@ import os
 import secrets
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,29 @@ class SegmentLanding:
         finally:
             self._release(segment, broken=broken)
         return location_of(record, segment.key, offset)
+
+    def append_all(self, records: Sequence[Record]) -> list[Location]:
+        """Store several durably with one sync of each segment they fall into; see Landing."""
+        if len(records) == 1:
+            return [self.append(records[0])]
+        locations: list[Location] = []
+        used: list[_Segment] = []
+        broken = True
+        try:
+            for record in records:
+                segment, offset = self._reserve(record.size)
+                used.append(segment)
+                self._write(segment, offset, record, sync=False)
+                locations.append(location_of(record, segment.key, offset))
+            for descriptor in {segment.descriptor for segment in used}:
+                os.fdatasync(descriptor)
+            broken = False
+        except OSError as error:
+            raise storage_error(error) from error
+        finally:
+            for segment in used:
+                self._release(segment, broken=broken)
+        return locations
 
     def close(self) -> None:
         """Wait for appends under way, cut the unused ends off and let the segments go."""
@@ -218,7 +242,7 @@ class SegmentLanding:
     def _open_direct(self, part: Path, flags: int) -> int:
         return os.open(part, flags | os.O_DIRECT if self._direct else flags, 0o640)
 
-    def _write(self, segment: _Segment, offset: int, record: Record) -> None:
+    def _write(self, segment: _Segment, offset: int, record: Record, *, sync: bool = True) -> None:
         buffer = self._buffer(min(record.size, BUFFER_BYTES))
         filled, view = 0, memoryview(buffer)
         try:
@@ -231,8 +255,8 @@ class SegmentLanding:
                     if rest and filled == len(view):
                         self._write_all(segment.descriptor, view, offset, last=False)
                         offset, filled = offset + filled, 0
-            self._write_all(segment.descriptor, view[:filled], offset, last=record.size <= len(view))
-            if record.size > len(view):
+            self._write_all(segment.descriptor, view[:filled], offset, last=sync and record.size <= len(view))
+            if sync and record.size > len(view):
                 os.fdatasync(segment.descriptor)
         finally:
             view.release()

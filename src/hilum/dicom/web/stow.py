@@ -11,10 +11,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from hilum.archive.metadata import checked_uid, read_metadata
+from hilum.archive.ingest import Ingested
+from hilum.archive.metadata import checked_uid
 from hilum.archive.part10 import split
 from hilum.core.actor import Actor
-from hilum.core.errors import Conflict, HilumError, InvalidInput, Unsupported
+from hilum.core.errors import HilumError, InvalidInput, Unsupported
 from hilum.dicom.web.door import Door, actor_of, path_uid
 from hilum.dicom.web.multipart import MultipartReader, Part, content_type_of
 from hilum.dicom.web.stored import CANNOT_UNDERSTAND, FAILURE_REASON, Outcome, reason_of, stored_answer
@@ -23,8 +24,12 @@ from hilum.security.policy import Action
 from hilum.telemetry import count_instance
 from hilum.workflow.source import Source
 
-AT_ONCE = 4  # instances of one request that are being stored at the same time; they share syncs and commits
+# Instances that come in one request are stored in batches: each shares a sync and a transaction.
+BATCH_PARTS = 64
+BATCH_BYTES = 8 << 20
+AT_ONCE = 2  # batches of one request
 DICOM = "application/dicom"
+TAKEN_TYPES = ("", DICOM, "application/octet-stream")
 
 
 class Stow:
@@ -49,21 +54,24 @@ class Stow:
     async def _receive(self, request: Request, actor: Actor, study_uid: str) -> list[Outcome]:
         reader = self._reader(request)
         room = asyncio.Semaphore(AT_ONCE)
-        tasks: list[asyncio.Task[Outcome]] = []
+        tasks: list[asyncio.Task[list[Outcome]]] = []
+        batch = Batch()
         broken: HilumError | None = None
 
-        async def keep(part: Part) -> Outcome:
+        async def keep(parts: list[Part]) -> list[Outcome]:
             try:
-                return await run_in_threadpool(self._keep, part, actor, study_uid)
+                return await run_in_threadpool(self._keep, parts, actor, study_uid)
             finally:
-                part.close()
+                for part in parts:
+                    part.close()
                 room.release()
 
         try:
             async for data in request.stream():
                 for part in reader.feed(data):
-                    await room.acquire()
-                    tasks.append(asyncio.create_task(keep(part)))
+                    if batch.add(part):
+                        await room.acquire()
+                        tasks.append(asyncio.create_task(keep(batch.take())))
             if not reader.ended:
                 broken = InvalidInput("The multipart body ends before its last boundary.", field="multipart")
         except HilumError as error:
@@ -72,7 +80,10 @@ class Stow:
             broken = InvalidInput("The body was cut off.", field="multipart")
         finally:
             reader.close()
-            outcomes = list(await asyncio.gather(*tasks))
+            if batch.parts:
+                await room.acquire()
+                tasks.append(asyncio.create_task(keep(batch.take())))
+            outcomes = [outcome for stored in await asyncio.gather(*tasks) for outcome in stored]
         if broken is not None:
             if not any(outcome.stored for outcome in outcomes):
                 raise broken
@@ -91,32 +102,49 @@ class Stow:
         largest = self._door.configuration.current.dicom.max_instance_bytes
         return MultipartReader(parameters.get("boundary", ""), largest)
 
-    def _keep(self, part: Part, actor: Actor, study_uid: str) -> Outcome:
-        view = part.view()
+    def _keep(self, parts: list[Part], actor: Actor, study_uid: str) -> list[Outcome]:
+        views = [part.view() for part in parts]
         try:
-            part_type = content_type_of(part.content_type)[0]
-            if part_type not in ("", DICOM, "application/octet-stream"):
-                raise Unsupported("The part is not application/dicom.", field="Content-Type")
-            if study_uid:
-                _check_study(view, study_uid)
+            typed = [content_type_of(part.content_type)[0] in TAKEN_TYPES for part in parts]
             source = Source("DICOMweb STOW-RS", actor.name)
-            stored = self._door.ingest.store_file(view, source=source, actor=actor)
-        except HilumError as error:
-            count_instance("stow", error.code)
-            return Outcome(*_uids_of(view), reason=reason_of(error))
+            taken = [view for view, is_taken in zip(views, typed, strict=True) if is_taken]
+            stored = iter(
+                self._door.ingest.store_files(taken, source=source, actor=actor, study_instance_uid=study_uid)
+            )
+            untaken = Unsupported("The part is not application/dicom.", field="Content-Type")
+            became = [next(stored) if is_taken else untaken for is_taken in typed]
+            return [_outcome(view, what) for view, what in zip(views, became, strict=True)]
         finally:
-            if isinstance(view, memoryview):
-                view.release()
-        count_instance("stow", stored.recorded.value)
-        return Outcome(stored.sop_class_uid, stored.sop_instance_uid, stored)
+            for view in views:
+                if isinstance(view, memoryview):
+                    view.release()
 
 
-def _check_study(view: bytearray | memoryview, study_uid: str) -> None:
-    part10 = split(view)
-    with memoryview(view) as whole, whole[part10.dataset_offset :] as dataset:
-        header = read_metadata(dataset, part10.transfer_syntax_uid).header
-    if header.study_instance_uid != study_uid:
-        raise Conflict("The instance is of another study than the request names.", field="StudyInstanceUID")
+class Batch:
+    """The parts that are stored together next."""
+
+    def __init__(self) -> None:
+        self.parts: list[Part] = []
+        self._bytes = 0
+
+    def add(self, part: Part) -> bool:
+        """Take a part; tell whether it is enough."""
+        self.parts.append(part)
+        self._bytes += part.size
+        return len(self.parts) >= BATCH_PARTS or self._bytes >= BATCH_BYTES
+
+    def take(self) -> list[Part]:
+        """Give the parts away and begin anew."""
+        parts, self.parts, self._bytes = self.parts, [], 0
+        return parts
+
+
+def _outcome(view: bytearray | memoryview, became: Ingested | HilumError) -> Outcome:
+    if isinstance(became, HilumError):
+        count_instance("stow", became.code)
+        return Outcome(*_uids_of(view), reason=reason_of(became))
+    count_instance("stow", became.recorded.value)
+    return Outcome(became.sop_class_uid, became.sop_instance_uid, became)
 
 
 def _uids_of(view: bytearray | memoryview) -> tuple[str, str]:
