@@ -287,6 +287,7 @@ def _run_worker(application: Application, descriptor: int | None) -> None:
     from hilum.jobs.orphans import orphans
     from hilum.jobs.retention import retention
     from hilum.jobs.scrub import Scrub
+    from hilum.jobs.settling import settling
     from hilum.jobs.worker import Worker
     from hilum.serve.roles import run_until_stopped
 
@@ -296,6 +297,7 @@ def _run_worker(application: Application, descriptor: int | None) -> None:
         Compression(application.store, application.blobs, application.configuration).job(),
         retention(application.ingest, application.configuration),
     ]
+    jobs.append(settling(application.ingest, application.configuration))
     if application.follows:
         jobs.append(orphans(application.ingest, application.barrier))
     worker = Worker(
