@@ -1,5 +1,7 @@
 """Fixtures that every test may ask for; the servers start only when a test asks for them."""
 
+import pytest
+
 from fixtures.department import department, own_department
 from fixtures.postgres import migrated_postgres_url, postgres_server, postgres_template, postgres_url
 from fixtures.s3 import s3_bucket, s3_server
@@ -17,3 +19,24 @@ __all__ = [
     "sqlite_store",
     "store",
 ]
+
+# Minutes of few tests: begun first, so that a run does not end with one worker at one of them and the others idle.
+LONGEST = (
+    "test_broken_link.py",
+    "test_kill_minus_nine.py",
+    "test_restart_between_links.py",
+    "test_described_api.py",
+    "test_ohif.py",
+    "test_corpus.py",
+    "test_identity.py",
+    "test_stored_scripts.py",
+    "test_no_patient_data.py",
+    "test_break_glass.py",
+    "test_sync_before_success.py",
+    "test_many_nodes.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first, in their order."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
