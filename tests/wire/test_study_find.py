@@ -328,9 +328,8 @@ def test_more_studies_than_a_page_are_answered_once_each(tmp_path: Path, monkeyp
         assert len(matches) == len({match.StudyInstanceUID for match in matches}) == 30
 
 
-def test_a_query_that_matches_too_much_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hilum.dicom.dimse.query.MAXIMUM_MATCHES", 3)
-    with department(tmp_path) as opened:
+def test_a_query_that_matches_too_much_says_so(tmp_path: Path) -> None:
+    with department(tmp_path, SETTINGS.replace("[facility]", "max_matches = 3\n[facility]")) as opened:
         store(opened, *(image for number in range(5) for image in study(f"1.2.{number + 100}")))
         matches, final, _ = find(opened.port, STUDY_ROOT, keys())
         assert len(matches) == 3

@@ -13,6 +13,7 @@ import time
 from dataclasses import replace
 
 from hilum.core.actor import Door
+from hilum.dicom.upper_layer.limits import PeerLimits
 from hilum.dicom.upper_layer.negotiation import AcceptancePolicy, Peer
 from hilum.dicom.user_identity import UserIdentities
 from hilum.security.certificates import agrees
@@ -64,7 +65,9 @@ class Acceptance:
         """Return the policy for the next association."""
         settings = self._configuration.refresh().dicom
         called = frozenset({settings.ae_title}) if settings.check_called_ae else frozenset()
-        policy = AcceptancePolicy(called, lambda peer: self._accepts(settings, peer))
+        policy = AcceptancePolicy(
+            called, lambda peer: self._accepts(settings, peer), limits_of=lambda peer: _limits_of(settings, peer)
+        )
         identities = self._identities
         if identities is None:
             return policy
@@ -90,6 +93,13 @@ class Acceptance:
         if host and address not in self._hosts.of(host):
             return "another-address"
         return "" if agrees(configured.certificate, peer.certificate) else "another-certificate"
+
+
+def _limits_of(settings: DicomSettings, peer: Peer) -> PeerLimits:
+    configured = settings.peer_named(peer.calling_ae_title)
+    if configured is None:
+        return PeerLimits()
+    return PeerLimits(configured.max_associations, configured.dimse_timeout, configured.idle_timeout)
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

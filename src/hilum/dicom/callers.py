@@ -28,7 +28,7 @@ class Caller:
 
     def utc(self, local: datetime, offset: str = "") -> datetime:
         """Return a local time of the caller in UTC; `offset` is its Timezone Offset From UTC (0008,0201), if any."""
-        return local.replace(tzinfo=_offset(offset) or self.zone).astimezone(UTC)
+        return local.replace(tzinfo=offset_of(offset) or self.zone).astimezone(UTC)
 
 
 def caller_of(context: AssociationContext, settings: Settings) -> Caller:
@@ -53,8 +53,8 @@ def caller_of(context: AssociationContext, settings: Settings) -> Caller:
     )
 
 
-def _offset(text: str) -> tzinfo | None:
-    """Read "+0100"; None for what is none."""
+def offset_of(text: str) -> tzinfo | None:
+    """Read an offset as "+0100"; None for what is none."""
     if len(text) != 5 or text[0] not in "+-" or not text[1:].isdigit():
         return None
     minutes = int(text[1:3]) * 60 + int(text[3:])

@@ -15,15 +15,15 @@ from typing import Any
 from hilum.archive.blobs import BlobStore
 from hilum.core.actor import system_actor
 from hilum.core.errors import HilumError, NotFound, Unavailable
+from hilum.dicom.called import called_peer
 from hilum.dicom.dimse.messages import CommandField, CommandSet
 from hilum.dicom.dimse.status import SUCCESS
 from hilum.dicom.encode import encode
-from hilum.dicom.requestor import Called, associate
+from hilum.dicom.requestor import associate
 from hilum.dicom.upper_layer.syntaxes import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from hilum.dicom.upper_layer.user_information import ScpScuRoleSelection
 from hilum.jobs.runner import Job
 from hilum.settings import Configuration
-from hilum.settings.addresses import host_and_port
 from hilum.storage.commitments import (
     GIVEN_UP,
     CommitmentRequest,
@@ -152,11 +152,10 @@ class Commitments:
         peer = settings.peer_named(request.peer)
         if peer is None or not peer.address:
             return False
-        host, port = host_and_port(peer.address)
-        called = Called(host, port, peer.ae_title, settings.ae_title, settings.dimse_timeout)
         wishes = [(PUSH_MODEL, EXPLICIT_VR_LITTLE_ENDIAN), (PUSH_MODEL, IMPLICIT_VR_LITTLE_ENDIAN)]
         role = ScpScuRoleSelection(PUSH_MODEL, scu_role=False, scp_role=True)
         try:
+            called = called_peer(peer, settings, self._configuration.home)
             with associate(called, wishes, [role]) as requestor:
                 (_, transfer_syntax), context_id = next(iter(requestor.contexts.items()))
                 return self.tell(request, context_id, transfer_syntax, requestor.invoke)

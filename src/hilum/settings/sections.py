@@ -154,6 +154,23 @@ class DicomPeer(Section):
         default=False,
         description="Whether rejection notes that it sends act by themselves; those of others wait for a person.",
     )
+    tls: bool = Field(default=False, description="Whether it is called over TLS, as the destination of a C-MOVE.")
+    ca: str = Field(default="", description="Authorities that sign its certificate, PEM; empty for the system's.")
+    cert: str = Field(default="", description="Certificate to show it when it is called, PEM; empty for none.")
+    key: str = Field(default="", description="Private key of that certificate, PEM.")
+    dimse_timeout: Seconds | None = Field(
+        default=None, description="The same as in `[dicom]`, for this peer alone, whoever calls whom."
+    )
+    idle_timeout: Seconds | None = Field(default=None, description="The same as in `[dicom]`, for this peer alone.")
+    max_associations: int | None = Field(
+        default=None, ge=1, le=10_000, description="Associations at once under its title; empty for those of `[dicom]`."
+    )
+
+    @model_validator(mode="after")
+    def _certificate_has_its_key(self) -> Self:
+        if bool(self.cert) != bool(self.key):
+            raise ValueError("cert and key belong together")
+        return self
 
 
 class DicomSettings(Door):
@@ -180,6 +197,12 @@ class DicomSettings(Door):
     acse_timeout: Seconds = Field(default=30, description="Seconds to wait for an association request or release.")
     dimse_timeout: Seconds = Field(default=60, description="Seconds to wait for the rest of a message.")
     idle_timeout: Seconds = Field(default=300, description="Seconds an association may be silent before it is aborted.")
+    max_matches: int = Field(
+        default=20_000,
+        ge=1,
+        le=1_000_000,
+        description="Matches that a C-FIND is answered at most; a query that has more ends with A700H.",
+    )
     user_identity: Literal["ignore", "check", "require"] = Field(
         default="check",
         description="What becomes of a user that a caller names (PS3.7 D.3.3.7): nothing; refused unless it is one of "

@@ -202,7 +202,13 @@ class Conversation:
         )
         return {
             number: AssociationContext(
-                self._association.association_id, peer, number, abstract_syntax, transfer_syntax, accepted
+                self._association.association_id,
+                peer,
+                number,
+                abstract_syntax,
+                transfer_syntax,
+                accepted,
+                self._association.extended,
             )
             for number, abstract_syntax, transfer_syntax, _ in accepted
         }

@@ -63,7 +63,8 @@ class AssociationContext:
     """Who asks, and on which presentation context.
 
     `peer` has the titles, address, certificate and user identity. `accepted` lists all contexts of the association as
-    (context ID, abstract syntax, transfer syntax, requestor is SCP).
+    (context ID, abstract syntax, transfer syntax, requestor is SCP), `extended` what was agreed on beyond that, by SOP
+    class (PS3.7 D.3.3.5).
     """
 
     association_id: str
@@ -72,6 +73,7 @@ class AssociationContext:
     abstract_syntax: str
     transfer_syntax: str
     accepted: tuple[tuple[int, str, str, bool], ...] = ()
+    extended: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def calling_ae_title(self) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from hilum.dicom.callers import caller_of
 from hilum.dicom.dimse.dispatch import AssociationContext, Request, Response, Service
+from hilum.dicom.dimse.extended import agreed, retrieve_abilities
 from hilum.dicom.dimse.messages import CommandField
 from hilum.dicom.dimse.retrieve import Counts, Origin, Outgoing, priority_of, store_each, to_the_end
 from hilum.dicom.dimse.retrieve_keys import PATIENT_ROOT_GET, STUDY_ROOT_GET, Selection, opening, wanted_of
@@ -33,7 +34,7 @@ class ImageGet:
 
     def service(self) -> Service:
         """Return the service to be offered."""
-        offer = Offer(only(PATIENT_ROOT_GET, STUDY_ROOT_GET))
+        offer = Offer(only(PATIENT_ROOT_GET, STUDY_ROOT_GET), extended_negotiation=retrieve_abilities)
         return Service("get", ServiceClass.RETRIEVE, offer, {CommandField.C_GET_RQ: self.get}, MAXIMUM_IDENTIFIER)
 
     def get(self, context: AssociationContext, request: Request) -> Iterator[Response]:
@@ -41,7 +42,9 @@ class ImageGet:
         caller = caller_of(context, self._configuration.refresh())
         keys, _ = read_keys(context, request)
         opened = opening(self._reads, caller.actor, Source("DICOM C-GET", caller.ae_title))
-        rows = self._selection.instances(wanted_of(keys, context.abstract_syntax), caller.actor, opened)
+        rows = self._selection.instances(
+            wanted_of(keys, context.abstract_syntax, relational=agreed(context).relational), caller.actor, opened
+        )
         counts = Counts(len(rows))
         contexts = {
             (abstract, transfer): number

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from hilum.archive.transcode import UNCOMPRESSED
 from hilum.core.errors import NotFound, Unavailable
+from hilum.dicom.called import called_peer
 from hilum.dicom.callers import Caller, caller_of
 from hilum.dicom.dimse.dispatch import AssociationContext, Request, Response, Service
+from hilum.dicom.dimse.extended import agreed, retrieve_abilities
 from hilum.dicom.dimse.messages import CommandField
 from hilum.dicom.dimse.retrieve import (
     OFFERED,
@@ -33,7 +36,6 @@ from hilum.dicom.upper_layer.syntaxes import only
 from hilum.security.audit import Read, ReadLog
 from hilum.security.policy import Action
 from hilum.settings import Configuration, DicomSettings
-from hilum.settings.addresses import host_and_port
 from hilum.storage.retrieval import StoredInstance
 from hilum.storage.shown import ShownStudy
 from hilum.storage.store import Store
@@ -57,7 +59,7 @@ class ImageMove:
 
     def service(self) -> Service:
         """Return the service to be offered."""
-        offer = Offer(only(PATIENT_ROOT_MOVE, STUDY_ROOT_MOVE))
+        offer = Offer(only(PATIENT_ROOT_MOVE, STUDY_ROOT_MOVE), extended_negotiation=retrieve_abilities)
         return Service("move", ServiceClass.RETRIEVE, offer, {CommandField.C_MOVE_RQ: self.move}, MAXIMUM_IDENTIFIER)
 
     def move(self, context: AssociationContext, request: Request) -> Iterator[Response]:
@@ -69,8 +71,8 @@ class ImageMove:
         # Before anything is said of destinations, which are nobody's to try out.
         self._reads.record(caller.actor, Read(Action.READ_IMAGES))
         keys, _ = read_keys(context, request)
-        wanted = wanted_of(keys, context.abstract_syntax)
-        called = destination_of(settings.dicom, request.command.move_destination or "")
+        wanted = wanted_of(keys, context.abstract_syntax, relational=agreed(context).relational)
+        called = destination_of(settings.dicom, request.command.move_destination or "", self._configuration.home)
         rows = self._selection.instances(wanted, caller.actor, self._opening(caller, called.ae_title))
         counts = Counts(len(rows))
         origin = Origin(priority_of(request.command), caller.ae_title, request.message_id)
@@ -103,13 +105,12 @@ class ImageMove:
                     counts.note(row.sop_instance_uid, None)
 
 
-def destination_of(settings: DicomSettings, ae_title: str) -> Called:
+def destination_of(settings: DicomSettings, ae_title: str, home: Path) -> Called:
     """Return whom a move destination means. Raises NotFound, which is A801H."""
     peer = settings.peer_named(ae_title)
     if peer is None or not peer.address:
         raise NotFound("The move destination is not known.")
-    host, port = host_and_port(peer.address)
-    return Called(host, port, peer.ae_title, settings.ae_title, settings.dimse_timeout)
+    return called_peer(peer, settings, home)
 
 
 def batches(rows: Sequence[StoredInstance]) -> Iterator[tuple[list[StoredInstance], list[Wish]]]:

@@ -1,7 +1,8 @@
 """Study Root and Patient Root C-FIND (PS3.4 C.4.1, C.6.1, C.6.2) at the levels patient, study, series and image.
 
 Matched and answered is what is known to be true of patient and order, laid over what the images say; what is withheld
-is not found. Below the study level a query names the study (hierarchical search, PS3.4 C.4.1.3.1.1).
+is not found. Below the study level a query names the study (hierarchical search, PS3.4 C.4.1.3.1.1), unless relational
+queries were agreed on (`extended`).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import orjson
 from pydicom.datadict import keyword_for_tag
@@ -18,6 +20,7 @@ from hilum.core.errors import InvalidInput, MissingField, TooLarge
 from hilum.core.scope import Scope
 from hilum.dicom.callers import caller_of
 from hilum.dicom.dimse.dispatch import AssociationContext, Request, Response, Service
+from hilum.dicom.dimse.extended import StudyMoments, agreed, find_abilities, fuzzily, study_moments
 from hilum.dicom.dimse.messages import CommandField
 from hilum.dicom.dimse.status import ServiceClass
 from hilum.dicom.encode import tag_and_vr, values_of
@@ -35,7 +38,6 @@ from hilum.storage.store import Store
 PATIENT_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.1.1"
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 PAGE = 500
-MAXIMUM_MATCHES = 20_000
 _DEMOGRAPHICS = ("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex")
 _STUDY = (*(keyword_for_tag(int(tag, 16)) for tag in STUDY_ATTRIBUTES), *_DEMOGRAPHICS, "AccessionNumber")
 _SERIES = tuple(keyword_for_tag(int(tag, 16)) for tag in SERIES_ATTRIBUTES)
@@ -64,7 +66,7 @@ class ImageQuery:
 
     def service(self) -> Service:
         """Return the service to be offered."""
-        offer = Offer(only(PATIENT_ROOT_FIND, STUDY_ROOT_FIND))
+        offer = Offer(only(PATIENT_ROOT_FIND, STUDY_ROOT_FIND), extended_negotiation=find_abilities)
         return Service("query", ServiceClass.QUERY, offer, {CommandField.C_FIND_RQ: self.find}, MAXIMUM_IDENTIFIER)
 
     def find(self, context: AssociationContext, request: Request) -> Iterator[Response]:
@@ -72,18 +74,27 @@ class ImageQuery:
         settings = self._configuration.refresh()
         caller = caller_of(context, settings)
         keys, charset = read_keys(context, request)
-        name, level = level_of(keys, context.abstract_syntax)
+        abilities = agreed(context)
+        name, level = level_of(keys, context.abstract_syntax, relational=abilities.relational)
         wanted = sql_keys(keys, level)
+        when = study_moments(keys, abilities, ZoneInfo(settings.facility.zone))
+        if when is not None:
+            wanted = when.keys(wanted)
+        if abilities.fuzzy:
+            wanted = fuzzily(wanted)
         self._reads.record(caller.actor, Read(Action.READ_IMAGES))
         answering = Answering(context, keys, charset, caller.charset)
         always = {"QueryRetrieveLevel": name, "RetrieveAETitle": settings.dicom.ae_title}
         scope = scope_for(caller.actor, Action.READ_IMAGES)
-        for count, (_, values) in enumerate(self._found(level, wanted, scope, keys)):
-            if count == MAXIMUM_MATCHES:
-                raise TooLarge(f"More than {MAXIMUM_MATCHES} match.")
+        most = settings.dicom.max_matches
+        for count, (_, values) in enumerate(self._found(level, wanted, scope, keys, when)):
+            if count == most:
+                raise TooLarge(f"More than {most} match.")
             yield answering.pending({**values, "InstanceAvailability": "ONLINE"}, always)
 
-    def _found(self, level: Level, wanted: Sequence[qido.Key], scope: Scope, keys: Keys) -> Iterator[Found]:
+    def _found(
+        self, level: Level, wanted: Sequence[qido.Key], scope: Scope, keys: Keys, when: StudyMoments | None
+    ) -> Iterator[Found]:
         seen: set[str] = set()
         offset, more = 0, 1
         while more:
@@ -92,20 +103,26 @@ class ImageQuery:
             offset += PAGE
             for unique, values in page:
                 # What arrives meanwhile moves the pages along, so that a match could come twice.
-                if unique not in seen and matches(keys, values, without=level.matched):
-                    seen.add(unique)
-                    yield unique, values
+                if unique in seen or not matches(keys, values, without=level.matched | _NOT_ANSWERED):
+                    continue
+                seen.add(unique)
+                placed = values if when is None else when.placed(values)
+                if placed is not None:
+                    yield unique, placed
 
 
-def level_of(keys: Keys, abstract_syntax: str) -> tuple[str, Level]:
-    """Return the level that a query asks at. Raises InvalidInput where the information model has no such level."""
+def level_of(keys: Keys, abstract_syntax: str, *, relational: bool = False) -> tuple[str, Level]:
+    """Return the level that a query asks at. Raises InvalidInput where the information model has no such level.
+
+    A relational query need not name what is above its level (PS3.4 C.4.1.2.2.1).
+    """
     name = keys.text("QueryRetrieveLevel").upper()
     if not name:
         raise MissingField("Query/Retrieve Level is missing.", field="QueryRetrieveLevel")
     if name not in LEVELS or (name == "PATIENT" and abstract_syntax == STUDY_ROOT_FIND):
         raise InvalidInput("This model has no such Query/Retrieve Level.", field="QueryRetrieveLevel")
     level = LEVELS[name]
-    for keyword in level.required:
+    for keyword in () if relational else level.required:
         if len(keys.texts(keyword)) != 1:
             raise MissingField(f"A query at this level names one {keyword}.", field=keyword)
     return name, level

@@ -48,8 +48,11 @@ class Wanted:
     instances: frozenset[str] = frozenset()
 
 
-def wanted_of(keys: Keys, abstract_syntax: str) -> Wanted:
-    """Read an Identifier. Raises MissingField and InvalidInput with the keyword of what does not fit the model."""
+def wanted_of(keys: Keys, abstract_syntax: str, *, relational: bool = False) -> Wanted:
+    """Read an Identifier. Raises MissingField and InvalidInput with the keyword of what does not fit the model.
+
+    A relational retrieve need not name what is above its level (PS3.4 C.4.2.2.2.1).
+    """
     name = keys.text("QueryRetrieveLevel").upper()
     if not name:
         raise MissingField("Query/Retrieve Level is missing.", field="QueryRetrieveLevel")
@@ -59,7 +62,8 @@ def wanted_of(keys: Keys, abstract_syntax: str) -> Wanted:
     level = _LEVELS.index(name)
     found = {}
     for number, keyword in enumerate(_UNIQUE[: level + 1]):
-        optional = keyword == "PatientID" and level > 0  # required in Patient Root, but left out by many
+        # The patient is required in Patient Root, but left out by many.
+        optional = number < level and (relational or keyword == "PatientID")
         found[keyword] = _values(keys, keyword, many=number == level and level > 0, optional=optional)
     return Wanted(
         next(iter(found["PatientID"]), ""),
@@ -115,8 +119,11 @@ class Selection:
             keys.append(qido.Key("PatientID", (wanted.patient_id,)))
             if wanted.issuer:
                 keys.append(qido.Key("IssuerOfPatientID", (wanted.issuer,)))
-        if wanted.studies:
-            keys.append(qido.Key("StudyInstanceUID", wanted.studies))
+        studies = wanted.studies or self._studies_below(wanted, actor)
+        if studies is None:
+            return
+        if studies:
+            keys.append(qido.Key("StudyInstanceUID", studies))
         scope = scope_for(actor, Action.READ_IMAGES)
         seen: set[str] = set()
         offset, more = 0, 1
@@ -128,6 +135,21 @@ class Selection:
                 if found.study.id not in seen:  # what arrives meanwhile moves the pages along
                     seen.add(found.study.id)
                     yield found.study
+
+    def _studies_below(self, wanted: Wanted, actor: Actor) -> tuple[str, ...] | None:
+        """The studies of series or instances that are named alone; empty where none is, None where there are none."""
+        named = wanted.series or wanted.instances
+        if not named or wanted.patient_id:
+            return ()
+        scope, page = scope_for(actor, Action.READ_IMAGES), qido.Page(MAXIMUM_INSTANCES)
+        with self._store.read() as connection:
+            if wanted.series:
+                key = qido.Key("SeriesInstanceUID", tuple(sorted(wanted.series)))
+                found = [each.study for each in qido.find_series(connection, [key], scope, page)[0]]
+            else:
+                key = qido.Key("SOPInstanceUID", tuple(sorted(wanted.instances)))
+                found = [each.series.study for each in qido.find_instances(connection, [key], scope, page)[0]]
+        return tuple(dict.fromkeys(each.study.study_instance_uid for each in found)) or None
 
     def _of_study(self, study: ShownStudy, wanted: Wanted) -> list[StoredInstance]:
         one = next(iter(wanted.series)) if len(wanted.series) == 1 else None

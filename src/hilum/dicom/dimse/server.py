@@ -229,7 +229,7 @@ class DicomServer:
             )
             offers = [service.offer for service in services]
             answer = agree(request, peer, offers, policy, self._limits.maximum_length_received)
-            return self._granted(connection, answer) if isinstance(answer, Agreement) else answer
+            return self._granted(connection, answer, policy) if isinstance(answer, Agreement) else answer
 
         if not association.establish(negotiate):
             self._count("associations-refused")
@@ -246,7 +246,9 @@ class DicomServer:
             },
         )
         self._count("associations")
-        conversation = Conversation(association, services, self._limits, self._budget, self._drain, self._count)
+        limits = self._limits.of(policy.limits_of(peer)) if peer else self._limits
+        association.limit(limits)
+        conversation = Conversation(association, services, limits, self._budget, self._drain, self._count)
         move_associations(+1)
         try:
             conversation.run()
@@ -255,8 +257,11 @@ class DicomServer:
             extra = {"door": "dicom", "association": association.association_id, "outcome": association.outcome}
             log.info("association ended", extra=extra)
 
-    def _granted(self, connection: _Connection, agreement: Agreement) -> Agreement | AAssociateRJ:
+    def _granted(
+        self, connection: _Connection, agreement: Agreement, policy: AcceptancePolicy
+    ) -> Agreement | AAssociateRJ:
         """The agreement, if the limits leave room for one more association."""
+        of_peer = self._limits.of(policy.limits_of(agreement.peer)).maximum_associations_per_peer
         key = (agreement.peer.calling_ae_title, connection.address[0])
         with self._lock:
             if self._drain.begun:
@@ -264,7 +269,7 @@ class DicomServer:
             standing = [other.peer_key for other in self._connections if other.peer_key is not None]
             if len(standing) >= self._limits.maximum_associations:
                 return TEMPORARY_CONGESTION
-            if standing.count(key) >= self._limits.maximum_associations_per_peer:
+            if standing.count(key) >= of_peer:
                 return LOCAL_LIMIT_EXCEEDED
             if connection in self._connections:
                 connection.peer_key = key

@@ -105,6 +105,18 @@ class Association:
         self._finish()
         return False
 
+    def limit(self, limits: Limits) -> None:
+        """Bound what comes from now on by other times than those that it was made with."""
+        self._limits = limits
+
+    @property
+    def extended(self) -> dict[str, bytes]:
+        """What was agreed on beyond contexts, by SOP class (PS3.7 D.3.3.5)."""
+        if self._agreement is None:
+            return {}
+        agreed = self._agreement.accept.user_information.extended_negotiations
+        return {each.sop_class_uid: each.service_class_application_information for each in agreed}
+
     def receive(
         self, window: Window, on_tick: Callable[[], bool] | None = None
     ) -> Sequence[PresentationDataValue] | None:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class PeerLimits:
+    """What is different for one peer; None is as for all."""
+
+    maximum_associations: int | None = None
+    network_timeout: float | None = None
+    idle_timeout: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +41,15 @@ class Limits:
     maximum_connections: int = 600
     maximum_associations: int = 200
     maximum_associations_per_peer: int = 50
+
+    def of(self, peer: PeerLimits) -> Limits:
+        """The bounds that hold for a peer."""
+        return replace(
+            self,
+            network_timeout=peer.network_timeout or self.network_timeout,
+            idle_timeout=peer.idle_timeout or self.idle_timeout,
+            maximum_associations_per_peer=peer.maximum_associations or self.maximum_associations_per_peer,
+        )
 
     @property
     def tick(self) -> float:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from hilum.core.actor import Actor
+from hilum.dicom.upper_layer.limits import PeerLimits
 from hilum.dicom.upper_layer.pdu import (
     APPLICATION_CONTEXT_NAME,
     AAssociateAC,
@@ -96,6 +97,7 @@ class AcceptancePolicy:
     called_ae_titles: frozenset[str]
     accepts_calling: Callable[[Peer], bool]
     check_user_identity: Callable[[Peer], IdentityVerdict] = ignore_user_identity
+    limits_of: Callable[[Peer], PeerLimits] = lambda peer: PeerLimits()
 
 
 @dataclass(frozen=True, slots=True)
