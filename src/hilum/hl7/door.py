@@ -12,15 +12,17 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from ssl import SSLContext
 from typing import Final
+from zoneinfo import ZoneInfo
 
 from hilum.core.actor import Door
 from hilum.core.errors import DeadlineExceeded, Defect, HilumError
 from hilum.hl7.ack import SegmentFields, acknowledge, acknowledgements_due
 from hilum.hl7.answers import control_id
+from hilum.hl7.batches import batch_answer, is_batch, read_batch
 from hilum.hl7.deferred import DeferredAnswers
 from hilum.hl7.er7 import Message
 from hilum.hl7.hosts import Hosts
@@ -97,7 +99,20 @@ class Hl7Door:
         return unfinished
 
     async def handle(self, raw: bytes, peer: PeerInfo) -> Sequence[bytes]:
-        """Take one message and return the answers that its sender waits for."""
+        """Take one message, or a batch of them, and return the answers that its sender waits for."""
+        if not is_batch(raw):
+            return await self._take(raw, peer)
+        try:
+            batch = await asyncio.to_thread(read_batch, raw)
+        except HilumError as error:
+            return await self._take(raw, peer, error)
+        answers = [answer for message in batch.messages for answer in await self._take(message, peer)]
+        zone = ZoneInfo(self._configuration.current.facility.zone)
+        now = self._store.clock()
+        return [batch_answer(batch, answers, control_id=control_id(), now=now, zone=zone)]
+
+    async def _take(self, raw: bytes, peer: PeerInfo, cut: HilumError | None = None) -> Sequence[bytes]:
+        """Take one message; `cut` is why a batch is refused as a whole."""
         # One snapshot of the configuration, one moment, for all of a message.
         settings, now = self._configuration.refresh(), self._store.clock()
         in_thread = len(raw) > _LARGE
@@ -106,6 +121,8 @@ class Hl7Door:
             if in_thread
             else open_envelope(raw, peer.host, settings, peer.certificate)
         )
+        if cut is not None:
+            envelope = replace(envelope, error=cut)
         hosts = await self._hosts.of(envelope.profile.address)
         reception = (
             await asyncio.to_thread(receive, envelope, settings, hosts, now)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from typing import Final
+from typing import Any, Final
 
 PREFIX: Final = "hl7_2022_"
 _ESCAPE: Final = b"\x1b"
@@ -115,7 +115,7 @@ def _search(name: str) -> codecs.CodecInfo | None:
         return None
     first = name.removeprefix(PREFIX)
 
-    def decoder(raw: bytes | memoryview, errors: str = "strict") -> tuple[str, int]:
+    def decoder(raw: Any, errors: str = "strict") -> tuple[str, int]:
         return decode(bytes(raw), first, errors), len(raw)
 
     def encoder(text: str, errors: str = "strict") -> tuple[bytes, int]:
