@@ -177,7 +177,18 @@ def order_page(**changes: object) -> OrderPage:
         "rep-7", "corrected", (SECOND, FIRST), may_addend=True, may_correct=True, may_retract=True, version="v1"
     )
     frame = replace(FRAME, active="")
-    page = OrderPage(frame, HREF, NADIA, Identity(), ORDER, chain_until(10), viewer(), report, PRIORS)
+    page = OrderPage(
+        frame,
+        HREF,
+        NADIA,
+        Identity(),
+        ORDER,
+        chain_until(10),
+        viewer(),
+        report,
+        PRIORS,
+        reject_codes=(("113037", "Rejected for Patient Safety Reasons"), ("113001", "Rejected for Quality Reasons")),
+    )
     return replace(page, **changes)
 
 
