@@ -43,6 +43,7 @@ from hilum.archive.landing import open_landing, record_of
 from hilum.archive.part10 import file_prefix, split
 from hilum.archive.render import render, render_job, thumbnail_job
 from hilum.archive.render_pool import RenderPool, from_messages, to_messages
+from hilum.archive.rendered_cache import RenderedCache, key_of
 from hilum.archive.voi import Window, windowed
 from hilum.core.errors import (
     DeadlineExceeded,
@@ -560,7 +561,7 @@ def test_damaged_frames_of_every_codec_are_refused_and_nothing_else(pool: Render
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[RenderPool]:
-    pool = RenderPool(workers=1, seconds=60)
+    pool = RenderPool(workers=1, seconds=60, kept_bytes=0)
     yield pool
     pool.close()
 
@@ -614,10 +615,39 @@ def test_a_worker_that_hangs_is_ended_in_time_and_others_waiting_are_told(pool: 
 
 
 def test_a_closed_pool_leaves_no_process() -> None:
-    pool = RenderPool(workers=1)
+    pool = RenderPool(workers=1, kept_bytes=0)
     pool.render(render_job(sample("MR_small.dcm")))
     pid = pool._idle[0].pid
     pool.close()
     assert not Path(f"/proc/{pid}").exists()
     with pytest.raises(Unavailable):
         pool.render(render_job(sample("MR_small.dcm")))
+
+
+# ---- what was rendered lately
+
+
+def test_what_was_rendered_is_kept_until_there_is_no_room_and_only_for_the_very_same_wish() -> None:
+    cache = RenderedCache(most_bytes=100)
+    keys = [key_of([b"wish", bytes([n])]) for n in range(4)]
+    assert key_of([b"ab", b"c"]) != key_of([b"a", b"bc"])
+    for key in keys[:3]:
+        cache.put(key, bytes(33))
+    assert cache.get(keys[0]) == bytes(33)
+    cache.put(keys[3], bytes(40))
+    assert [cache.get(key) is not None for key in keys] == [True, False, False, True]
+    cache.put(keys[1], bytes(101))
+    assert cache.get(keys[1]) is None, "larger than all the room"
+
+
+def test_an_image_that_is_asked_for_again_takes_no_process() -> None:
+    pool = RenderPool(workers=1)
+    job = render_job(sample("CT_small.dcm"))
+    first = pool.render(job)
+    [worker] = pool._idle
+    done = worker.jobs
+    assert pool.render(job) == first
+    assert worker.jobs == done
+    assert pool.render(render_job(sample("CT_small.dcm"), quality=50)) != first
+    assert worker.jobs == done + 1
+    pool.close()

@@ -110,8 +110,8 @@ def as_rgb(values: NDArray[Any], layout: PixelLayout) -> NDArray[Any]:
         return values
     top = (1 << layout.bits_stored) - 1
     split = values.astype(np.float32) - np.array([0, (top + 1) / 2, (top + 1) / 2], np.float32)
-    rgb = np.floor(split @ _YBR_TO_RGB + 0.5).clip(0, top)
-    return rgb.astype(values.dtype)
+    rgb: NDArray[Any] = np.floor(split @ _YBR_TO_RGB + 0.5).clip(0, top).astype(values.dtype)
+    return rgb
 
 
 def decode_codestream(frame: bytes, transfer_syntax_uid: str, layout: PixelLayout) -> NDArray[Any]:
@@ -189,8 +189,9 @@ def _by_openjph(frame: bytes, layout: PixelLayout) -> NDArray[Any]:
         pixels = np.right_shift(np.left_shift(pixels, spare).view(f"i{pixels.dtype.itemsize}"), spare)
     elif not layout.signed and pixels.dtype.kind == "i":
         pixels = pixels.view(f"u{pixels.dtype.itemsize}") & ((1 << layout.bits_stored) - 1)
-    pixels = pixels.astype(kind, copy=False)
-    return as_rgb(pixels, layout)
+    if pixels.dtype.itemsize > kind.itemsize:
+        raise InvalidInput("The frame has more bits than the header says.", field=layout.keyword)
+    return as_rgb(pixels.astype(kind, copy=False), layout)
 
 
 def check_codestream(frame: bytes, layout: PixelLayout) -> None:

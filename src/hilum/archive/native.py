@@ -100,7 +100,8 @@ def values_of(cells: Pixels, layout: PixelLayout) -> Pixels:
     cells = cells.astype(cells.dtype.newbyteorder("="), copy=False)
     if above == below == 0:
         return cells.view(kind)
-    return np.right_shift(np.left_shift(cells, above).view(kind), above + below)
+    values: Pixels = np.right_shift(np.left_shift(cells, above).view(kind), above + below)
+    return values
 
 
 def turned(data: bytes, width: int) -> bytes:

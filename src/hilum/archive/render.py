@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import warnings
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -117,11 +118,16 @@ def as_little_endian(pixels: Pixels) -> bytes:
 
 def header_of(job: RenderJob) -> Dataset:
     """The header of a job, read. Raises InvalidInput."""
-    prefix = file_prefix("1.2", "1.2", job.header_syntax)
+    return _header(job.header_syntax, job.header)
+
+
+@lru_cache(maxsize=2)  # one of thousands of frames takes longer to read than a frame to show, and frames follow frames
+def _header(syntax: str, data: bytes) -> Dataset:
+    prefix = file_prefix("1.2", "1.2", syntax)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return pydicom.dcmread(io.BytesIO(prefix + job.header), stop_before_pixels=True)
+            return pydicom.dcmread(io.BytesIO(prefix + data), stop_before_pixels=True)
     except Exception as error:  # pydicom has many; the walk has read this header before
         raise InvalidInput("The header can't be read.") from error
 
@@ -130,7 +136,10 @@ def _shown(values: Pixels, header: Dataset, job: RenderJob) -> Pixels:
     layout = job.layout
     if layout.photometric_interpretation == "PALETTE COLOR":
         tables = palette_of(header, signed=layout.signed, big_endian=is_big_endian(job.header_syntax))
-        return np.stack([table.apply(values) for table in tables], axis=-1)
+        low = int(values.min())
+        used = np.arange(low, int(values.max()) + 1, dtype=np.int32)
+        colours: Pixels = np.stack([table.apply(used) for table in tables], axis=-1)
+        return colours[values.astype(np.int32) - low]
     if layout.samples_per_pixel == 3:
         return _colour(values, layout.bits_stored)
     return _grey(values, header, job)

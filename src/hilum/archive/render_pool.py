@@ -20,7 +20,8 @@ from typing import Any
 import orjson
 
 from hilum.archive.native import PixelLayout
-from hilum.archive.render import RenderJob
+from hilum.archive.render import FORMATS, RenderJob
+from hilum.archive.rendered_cache import MOST_BYTES, RenderedCache, key_of
 from hilum.archive.voi import Window
 from hilum.core import errors
 from hilum.core.errors import DeadlineExceeded, HilumError, Unavailable
@@ -90,10 +91,10 @@ class _Worker:
         """The process, for tests and health pages."""
         return self._process.pid
 
-    def ask(self, job: RenderJob, end: float) -> bytes:
+    def ask(self, messages: list[bytes], end: float) -> bytes:
         """The worker's answer; raises EOFError or OSError when it died, DeadlineExceeded when it took too long."""
         self.jobs += 1
-        for message in to_messages(job):
+        for message in messages:
             self._line.send_bytes(message)
         if not self._line.poll(max(0.0, end - time.monotonic())):
             raise DeadlineExceeded("The image took too long to render.")
@@ -109,8 +110,9 @@ class _Worker:
 class RenderPool:
     """A bounded number of rendering processes for many threads."""
 
-    def __init__(self, workers: int = WORKERS, seconds: float = SECONDS) -> None:
+    def __init__(self, workers: int = WORKERS, seconds: float = SECONDS, kept_bytes: int = MOST_BYTES) -> None:
         self._seconds = seconds
+        self._cache = RenderedCache(kept_bytes)
         self._free = threading.BoundedSemaphore(workers)
         self._lock = threading.Lock()
         self._idle: list[_Worker] = []
@@ -118,26 +120,37 @@ class RenderPool:
         self._closed = False
 
     def render(self, job: RenderJob, seconds: float | None = None) -> bytes:
-        """Render in a worker, waiting for a free one within the time for both.
+        """Render in a worker, waiting for a free one within the time for both; what was rendered lately is kept.
 
         Raises as `render` does, Unavailable when the worker died or all are busy, DeadlineExceeded when it hung.
         """
+        if job.format not in FORMATS:
+            return self._rendered(to_messages(job), seconds)
+        messages = to_messages(job)
+        key = key_of(messages)
+        image = self._cache.get(key)
+        if image is None:
+            image = self._rendered(messages, seconds)
+            self._cache.put(key, image)
+        return image
+
+    def _rendered(self, messages: list[bytes], seconds: float | None) -> bytes:
         end = time.monotonic() + (self._seconds if seconds is None else min(seconds, self._seconds))
         if not self._free.acquire(timeout=max(0.0, end - time.monotonic())):
             raise Unavailable("All rendering processes are busy.")
         try:
-            answer = self._ask(job, end)
+            answer = self._ask(messages, end)
         finally:
             self._free.release()
         if answer[:1] == REFUSED:
             _raise(answer[1:])
         return answer[1:]
 
-    def _ask(self, job: RenderJob, end: float) -> bytes:
+    def _ask(self, messages: list[bytes], end: float) -> bytes:
         worker = self._take()
         healthy = False
         try:
-            answer = worker.ask(job, end)
+            answer = worker.ask(messages, end)
             healthy = worker.jobs < JOBS_PER_WORKER
         except (EOFError, OSError) as error:
             raise Unavailable("The rendering process died on this image.") from error
