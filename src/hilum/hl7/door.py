@@ -29,6 +29,7 @@ from hilum.hl7.hosts import Hosts
 from hilum.hl7.mllp import MllpServer, PeerInfo
 from hilum.hl7.mllp_client import answer_of
 from hilum.hl7.reception import Reception, open_envelope, receive
+from hilum.hl7.xml_encoding import is_xml, xml_from_ack
 from hilum.security.connections import ConnectionLog
 from hilum.settings import Configuration
 from hilum.storage.store import Store
@@ -134,7 +135,8 @@ class Hl7Door:
         else:
             outcome = _unjournaled(reception, reception.refusal or Defect(), now)
         count_message("hl7", reception.command.kind or "other", outcome.code)
-        return self._answers(reception, outcome, now)
+        answers = self._answers(reception, outcome, now)
+        return [xml_from_ack(answer) for answer in answers] if is_xml(raw) else answers
 
     def refuse_frame(self, reason: HilumError, prefix: bytes) -> bytes:
         """The answer to a frame that can't be a message: too large, cut off, without an end."""
@@ -189,7 +191,8 @@ class Hl7Door:
         if due.application is None:
             return answers
         if any(conditions) and reception.profile.address and reception.admitted:
-            self.deferred.send(reception.profile.address, outcome.reply)
+            xml = is_xml(reception.envelope.raw)
+            self.deferred.send(reception.profile.address, xml_from_ack(outcome.reply) if xml else outcome.reply)
             return answers
         return [*answers, outcome.reply]
 

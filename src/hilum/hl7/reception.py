@@ -20,6 +20,7 @@ from hilum.hl7.er7 import Message
 from hilum.hl7.messages_in import MOST_GROUPS, Apply, Prepared, prepare
 from hilum.hl7.profiles import Incoming, Profile, profile_of, require_admission
 from hilum.hl7.translate_order import OrderGroup, order_groups
+from hilum.hl7.xml_encoding import er7_from_xml, is_xml
 from hilum.security.certificates import PeerCertificate
 from hilum.settings import Settings
 from hilum.storage.unit_of_work import UnitOfWork
@@ -84,7 +85,7 @@ class Reception:
 def open_envelope(raw: bytes, host: str, settings: Settings, certificate: PeerCertificate | None = None) -> Envelope:
     """Read a message, or what is left of its header, and find its sender's profile; never raises for its content."""
     try:
-        message: Message | None = Message(raw)
+        message: Message | None = Message(er7_from_xml(raw) if is_xml(raw) else raw)
         error = None
     except HilumError as unreadable:
         message, error = header_of(raw), unreadable
@@ -92,7 +93,10 @@ def open_envelope(raw: bytes, host: str, settings: Settings, certificate: PeerCe
     # A sender that does not say who it is goes by its host.
     profile = profile_of(settings, name if len(name) > 1 and _is_key(name, LONGEST_SENDER) else host)
     if message is not None and error is None and profile.charset and not message.reading.declared:
-        message = Message(raw, assumed_charset=profile.charset)
+        message = Message(message.raw, assumed_charset=profile.charset)
+    if is_xml(raw):
+        # The answers to orders have groups, which an ACK has not.
+        profile = replace(profile, answer="ack")
     return Envelope(raw, host, message, error is None, error, profile, certificate)
 
 
