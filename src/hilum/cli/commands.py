@@ -19,6 +19,7 @@ from hilum.cli import (
     quarantine,
     queue,
     rejected,
+    routes,
     running,
     seeing,
     trail,
@@ -59,6 +60,7 @@ cli.command("check")(operate.check)
 cli.command("diagnose")(diagnose.diagnose)
 cli.command("trace")(operate.trace)
 cli.add_typer(queue.queue, name="queue")
+cli.add_typer(routes.route, name="route")
 cli.add_typer(rejected.rejected, name="rejected")
 cli.add_typer(quarantine.quarantine, name="quarantine")
 cli.add_typer(lifecycle.deletions, name="deletion")

@@ -98,7 +98,7 @@ def _deliveries_of(uow: UnitOfWork, event: Event, command: RouteEvents) -> list[
     context = load_context(uow, event)
     survivor = context.patient.id if context.patient else None
     made: list[_Made] = []
-    for (name, _), way in _ways(context, command.rules).items():
+    for (name, _), way in ways_of(context, command.rules).items():
         destination = command.settings.destination_named(name)
         if destination is None:
             continue
@@ -112,7 +112,7 @@ def _deliveries_of(uow: UnitOfWork, event: Event, command: RouteEvents) -> list[
 
 
 @dataclass(frozen=True, slots=True)
-class _Way:
+class Way:
     """The routes that lead an event to one destination; `failed` where no condition could be decided."""
 
     routes: tuple[Route, ...]
@@ -124,7 +124,7 @@ class _Way:
         return self.routes[0].send
 
 
-def _ways(context: EventContext, rules: Rules) -> dict[tuple[str, str], _Way]:
+def ways_of(context: EventContext, rules: Rules) -> dict[tuple[str, str], Way]:
     """Return where an event goes, by destination and what of it; those that are decided come first."""
     values = values_of(context)
     decided: dict[tuple[str, str], list[Route]] = {}
@@ -141,8 +141,8 @@ def _ways(context: EventContext, rules: Rules) -> dict[tuple[str, str], _Way]:
             what = rule.route.send if rule.route.send in OF_IMAGES else ""
             for name in rule.route.to:
                 (undecided if failed else decided).setdefault((name, what), []).append(rule.route)
-    ways = {key: _Way(tuple(routes)) for key, routes in decided.items()}
-    return ways | {key: _Way(tuple(routes), True) for key, routes in undecided.items() if key not in ways}
+    ways = {key: Way(tuple(routes)) for key, routes in decided.items()}
+    return ways | {key: Way(tuple(routes), True) for key, routes in undecided.items() if key not in ways}
 
 
 def make(

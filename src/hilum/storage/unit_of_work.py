@@ -280,6 +280,10 @@ class UnitOfWork:
         """Return where the unwritten events and audit rows stand, for `rewind`."""
         return len(self._events), len(self._audit)
 
+    def events_since(self, marks: tuple[int, int]) -> list[Event]:
+        """Return the events recorded since `mark`, as they would be committed."""
+        return [Event(**{**row, "name": EventName(row["name"])}) for row in self._events[marks[0] :]]
+
     def rewind(self, marks: tuple[int, int]) -> None:
         """Forget the events and audit rows recorded since `mark`."""
         del self._events[marks[0] :]
