@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 
 import pydicom.uid
 import pytest
 from dicom_wire import CT_STORAGE, EXPLICIT, IMPLICIT, STUDY_FIND, VERIFICATION, request_for
 
+from hilum.dicom.dimse.storage import STORED_TRANSFER_SYNTAXES
 from hilum.dicom.upper_layer import negotiation
 from hilum.dicom.upper_layer.negotiation import AcceptancePolicy, Agreement, IdentityVerdict, Offer, Peer, agree
 from hilum.dicom.upper_layer.pdu import AAssociateRJ, AAssociateRQ
@@ -135,3 +138,14 @@ def test_a_user_identity_is_answered_when_asked_and_refused_when_wrong() -> None
     assert answer(request_for(contexts, user_identity=UserIdentityRQ(1, True, b"bad")), policy) is (
         negotiation.NO_REASON_GIVEN
     )
+
+
+def test_what_is_stored_does_not_hang_on_what_else_was_imported() -> None:
+    # pynetdicom adds the newest transfer syntaxes to pydicom's dictionary; the server runs without it.
+    code = (
+        "import sys; from hilum.dicom.dimse.storage import STORED_TRANSFER_SYNTAXES as stored;"
+        "assert 'pynetdicom' not in sys.modules; print(*sorted(stored))"
+    )
+    alone = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert set(alone.stdout.split()) == STORED_TRANSFER_SYNTAXES
+    assert "1.2.840.10008.1.2.4.110" in STORED_TRANSFER_SYNTAXES

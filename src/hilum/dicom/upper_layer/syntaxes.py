@@ -21,7 +21,15 @@ STORAGE_ROOT = "1.2.840.10008.5.1.4.1.1."
 # Retired encodings that are not a data set of PS3.5 (MIME, XML) or not one that anything still reads (Papyrus).
 _NOT_A_DATA_SET = frozenset({"1.2.840.10008.1.2.6.1", "1.2.840.10008.1.2.6.2", "1.2.840.10008.1.20"})
 
-TRANSFER_SYNTAXES = frozenset(
+# Transfer syntaxes of PS3.6 that pydicom's dictionary has only where pynetdicom was imported before, which adds them.
+NEWER = {
+    "1.2.840.10008.1.2.4.110": "JPEG XL Lossless",
+    "1.2.840.10008.1.2.4.111": "JPEG XL JPEG Recompression",
+    "1.2.840.10008.1.2.4.112": "JPEG XL",
+    "1.2.840.10008.1.2.8.1": "Deflated Image Frame Compression",
+}
+
+TRANSFER_SYNTAXES = frozenset(NEWER) | frozenset(
     uid for uid, entry in UID_dictionary.items() if entry[1] == "Transfer Syntax" and uid not in _NOT_A_DATA_SET
 )
 
