@@ -43,6 +43,7 @@ sbom: $(VENV)/.developing  ## the software bill of materials, CycloneDX, as dist
 docs: $(VENV)/.installed  ## write the generated pages of docs/ anew
 	$(BIN)/python scripts/configuration_page.py
 	$(BIN)/python scripts/policy_page.py
+	$(BIN)/python scripts/conformance_page.py
 
 soak: $(VENV)/.developing  ## the long tests in full size (hours)
 	sh scripts/system-packages.sh

@@ -108,6 +108,13 @@ def test_the_configuration_page_is_current() -> None:
     assert (ROOT / "docs/configuration.md").read_text(encoding="utf-8") == page, "run: make docs"
 
 
+@pytest.mark.parametrize("name", ["conformance-dicom.md", "conformance-dicomweb.md"])
+def test_the_conformance_statements_are_current(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    pages = runpy.run_path(str(ROOT / "scripts/conformance_page.py"))["pages"]()
+    assert (ROOT / "docs" / name).read_text(encoding="utf-8") == pages[name], "run: make docs"
+
+
 def test_every_event_is_explained() -> None:
     assert set(configuration_page()["EVENTS"]) == set(EventName)
 

@@ -85,7 +85,8 @@ class DicomDoor:
             ImageMove(store, configuration, reads, outgoing).service(),
             StorageCommitment(store, configuration, commitments).service(),
         )
-        services = (*receiving, *(after_index(service, self._barrier) for service in reading))
+        # What is offered, as the conformance statement lists it.
+        self.services = (*receiving, *(after_index(service, self._barrier) for service in reading))
         refusals = ConnectionLog(store)
         policy = Acceptance(
             configuration, refusals, UserIdentities(store, keys or LiveKeyring(configuration.home))
@@ -93,7 +94,7 @@ class DicomDoor:
         bind = (settings.listen.host, settings.listen.port)
         self.server = DicomServer(
             bind,
-            [counted(service) for service in services],
+            [counted(service) for service in self.services],
             policy,
             limits_of(settings),
             tls=ssl,

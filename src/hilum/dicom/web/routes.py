@@ -30,16 +30,17 @@ def routes(
 ) -> list[Route]:
     """The routes of the door, with its path; whoever answers finds the actor in `request.state.actor`."""
     door = Door(store, configuration, read_log, ingest, blobs)
-    table = _table(door)
-    described = capabilities(door, [(path, method, name) for path, method, name, _ in table])
+    resources = resources_of(door)
+    described = capabilities(door, [(path, method, name) for path, method, name, _ in resources])
     return [
-        *(Route(ROOT + path, guarded(answers), methods=[method]) for path, method, _, answers in table),
+        *(Route(ROOT + path, guarded(answers), methods=[method]) for path, method, _, answers in resources),
         Route(ROOT, guarded(described), methods=["GET", "OPTIONS"]),
         Route(ROOT + "/", guarded(described), methods=["GET", "OPTIONS"]),
     ]
 
 
-def _table(door: Door) -> list[tuple[str, str, str, Endpoint]]:
+def resources_of(door: Door) -> list[tuple[str, str, str, Endpoint]]:
+    """Return the resources: path below the root, method, name of the transaction in PS3.18, and what answers."""
     qido, wado, stow = Qido(door), Wado(door), Stow(door)
     delete = Delete(door)
     frames, rendered = Frames(door), Rendered(door)
