@@ -36,7 +36,7 @@ __all__ = [
     "FoundInstance", "FoundSeries", "FoundStudy", "Key", "Page", "find_instances", "find_series", "find_studies",
 ]  # fmt: skip
 
-COUNTED = 1000  # how many further results are counted at most
+COUNTED = 200  # how many further results are counted at most: to count costs as much as to list
 
 _STUDY_COLUMNS = (
     # As text: a list that is asked for again needs no parsing.

@@ -203,7 +203,7 @@ study = sa.Table(
     sa.Column("patient_sex", PlainText, nullable=False),
     sa.Column("accession_number", PlainText, nullable=False, index=True),
     sa.Column("study_identifier", PlainText, nullable=False),
-    sa.Column("study_date", PlainText, nullable=False, index=True),
+    sa.Column("study_date", PlainText, nullable=False),
     sa.Column("study_time", PlainText, nullable=False),
     sa.Column("description", PlainText, nullable=False),
     sa.Column("description_folded", PlainText, nullable=False),
@@ -222,6 +222,8 @@ study = sa.Table(
     sa.Column("reassigned_at", UtcDateTime),
     sa.Column("revision", sa.Integer, nullable=False),
     sa.UniqueConstraint("study_instance_uid", "patient_identifier"),
+    # The order of lists, so that a page is read off it.
+    sa.Index("ix_study_study_date_study_time_id", "study_date", "study_time", "id"),
 )
 sa.Index(
     "ix_study_without_order",
