@@ -301,6 +301,17 @@ def test_a_stored_video_plays_as_what_it_is_also_in_ranges(
     archive.fetch(path, status=416, headers={"Range": f"bytes={len(stream)}-"})
     archive.fetch(path, status=406, headers={"Accept": "image/jpeg"})
     archive.fetch(path, "auditor", status=403)
+    archive.fetch(f"{path_of(image)}/frames/1", status=406)
+    bulk = f"{path_of(image)}/bulkdata/pixeldata"
+    assert archive.fetch(bulk, headers={"Accept": media_type}).content == stream
+    part = archive.fetch(bulk, status=206, headers={"Accept": "application/octet-stream", "Range": "bytes=5-9"})
+    assert part.content == stream[5:10]
+    multipart = archive.fetch(bulk, headers={"Accept": "multipart/related; type=video/*"})
+    head, _, content = multipart.content.partition(b"\r\n\r\n")
+    assert f"{media_type}; transfer-syntax={syntax}".encode() in head and content.startswith(stream)
+    assert multipart.headers["content-length"] == str(len(multipart.content))
+    archive.fetch(bulk, status=406, headers={"Accept": "multipart/related; type=image/*"})
+    archive.fetch(bulk, "auditor", status=403)
 
 
 def test_documents_are_sent_as_their_class_says_and_do_nothing_here(archive: Archive) -> None:

@@ -126,7 +126,7 @@ def _description(attributes: Attributes) -> str:
         "Accession number": text(attributes, "00080050"),
         "Study": " ".join(part for part in (_date(text(attributes, "00080020")), text(attributes, "00081030")) if part),
         "Document": f"{_date(text(attributes, '00080023'))} {_time(text(attributes, '00080033'))}".strip(),
-        "State": ", ".join(flag for flag in flags if flag),
+        "Document state": ", ".join(flag for flag in flags if flag),
         "Verified by": "; ".join(_observers(attributes)),
     }
     rows = "".join(f"<dt>{name}</dt><dd>{escape(value)}</dd>" for name, value in known.items() if value)

@@ -24,6 +24,7 @@ from hilum.dicom.web.multipart import CHUNK
 from hilum.dicom.web.negotiation import FRAME_TYPES, OCTETS, MediaRange, accepted
 from hilum.dicom.web.problems import NotAcceptable
 from hilum.dicom.web.streams import Content, multipart_response, ranged_response
+from hilum.dicom.web.videos import bulk_video, is_video
 from hilum.storage.retrieval import StoredInstance, headers_of
 
 MAX_FRAME_LIST = 10_000
@@ -41,7 +42,10 @@ class Frames:
     def frames(self, request: Request) -> Response:
         """`…/instances/{instance}/frames/{frames}`"""
         numbers = frame_numbers(request.path_params["frames"])
-        row = self._kept(self._row(request), accepted(request))
+        row = self._row(request)
+        if is_video(row):
+            raise NotAcceptable("A video is sent as a whole, not by its frames.", field="frame")
+        row = self._kept(row, accepted(request))
         return self._send(request, row, self._door.opened(location_of_row(row)), numbers)
 
     def _kept(self, row: StoredInstance, ranges: list[MediaRange]) -> StoredInstance:
@@ -56,6 +60,8 @@ class Frames:
         """`…/instances/{instance}/bulkdata/{place}`, as the metadata names it."""
         place = request.path_params["place"]
         row = self._row(request)
+        if place == "pixeldata" and is_video(row):
+            return bulk_video(self._door, request, row)
         if place == "pixeldata":
             row = self._kept(row, accepted(request))
             instance = self._door.opened(location_of_row(row))
@@ -189,6 +195,7 @@ def _asks_for(ranges: list[MediaRange], stored: str, *, by_name: bool) -> bool:
 # What a media type means that names no transfer syntax, as far as frames are encoded so here; never with a loss.
 DEFAULT_SYNTAXES = {
     "image/dicom-rle": "1.2.840.10008.1.2.5",
+    "image/jpeg": "1.2.840.10008.1.2.4.70",
     "image/jls": "1.2.840.10008.1.2.4.80",
     "image/jp2": "1.2.840.10008.1.2.4.90",
     "image/jphc": "1.2.840.10008.1.2.4.201",

@@ -18,14 +18,12 @@ from hilum.archive.encapsulated import MEDIA_TYPES, document_of
 from hilum.archive.landing import read_dataset
 from hilum.archive.metadata import person_name, text
 from hilum.archive.part10 import DEFLATED_LITTLE, inflated, is_big_endian
-from hilum.archive.retrieve import location_of_row, pixels_of
+from hilum.archive.retrieve import location_of_row
 from hilum.archive.sr_html import POLICY, Reference, report_page
-from hilum.archive.video import SYNTAXES as VIDEO
-from hilum.archive.video import video_of
 from hilum.archive.waveform import first_group
 from hilum.archive.waveform_image import paper_picture, paper_svg
 from hilum.archive.waveform_layout import lay_out
-from hilum.core.errors import NotFound, Unsupported
+from hilum.core.errors import Unsupported
 from hilum.core.study import MatchState
 from hilum.dicom.overlay import overlaid
 from hilum.dicom.web.door import REVALIDATED, STEADY, Door, cached, etag_of, not_modified, unchanged
@@ -33,7 +31,8 @@ from hilum.dicom.web.negotiation import accepted
 from hilum.dicom.web.problems import NotAcceptable
 from hilum.dicom.web.rendering import FORMATS, Wishes, image_type
 from hilum.dicom.web.streams import ranged_response
-from hilum.storage.retrieval import StoredInstance, headers_of, pixels_of_instance
+from hilum.dicom.web.videos import is_video, rendered_video
+from hilum.storage.retrieval import StoredInstance, headers_of
 from hilum.storage.shown import ShownStudy
 
 REPORTS = "1.2.840.10008.5.1.4.1.1.88."
@@ -58,7 +57,7 @@ class Presented:
         """What presents an instance; None for images."""
         if row.sop_class_uid in MEDIA_TYPES:
             return self._document
-        if row.transfer_syntax_uid in VIDEO:
+        if is_video(row):
             return self._video
         if row.sop_class_uid.startswith(REPORTS):
             return self._report
@@ -86,16 +85,7 @@ class Presented:
         )  # fmt: skip
 
     def _video(self, request: Request, study: ShownStudy, row: StoredInstance, wishes: Wishes) -> Response:
-        with self._door.store.read() as connection:
-            pixels = pixels_of(pixels_of_instance(connection, row.id))
-        if pixels is None:
-            raise NotFound("The instance holds no video.")
-        video = video_of(pixels, partial(_read, self._door, row))
-        media_type = _accepted_type(request, video.media_type)
-        etag = etag_of(row.digest, "video")
-        if unchanged(request, etag):
-            return not_modified(etag, STEADY)
-        return ranged_response(request, video.size, video.pieces, cached(etag, STEADY), media_type)
+        return rendered_video(self._door, request, row)
 
     def _report(self, request: Request, study: ShownStudy, row: StoredInstance, wishes: Wishes) -> Response:
         _accepted_type(request, "text/html")
@@ -174,7 +164,9 @@ def _address(root: str, study: str, series: str, instance: str) -> str:
 
 def _heading(attributes: dict[str, dict[str, Any]], study: ShownStudy) -> list[str]:
     name = person_name(attributes, "00100010").split("=")[0].replace("^", " ").strip()
-    whose = (name, text(attributes, "00100020"), text(attributes, "00100030"), text(attributes, "00100040"))
+    born = text(attributes, "00100030")
+    birth = f"{born[:4]}-{born[4:6]}-{born[6:]}" if len(born) == 8 else born
+    whose = (name, text(attributes, "00100020"), birth, text(attributes, "00100040"))
     acquired = text(attributes, "0008002A") or text(attributes, "00080020") + text(attributes, "00080030")
     when = (f"{acquired[:4]}-{acquired[4:6]}-{acquired[6:8]} {acquired[8:10]}:{acquired[10:12]}".strip(" -:"),
             text(attributes, "00081030"))  # fmt: skip
