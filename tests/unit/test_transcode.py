@@ -99,7 +99,9 @@ def test_an_image_is_the_same_in_every_syntax_it_is_offered_in(name: str) -> Non
         dataset = read(result)
         assert dataset.file_meta.TransferSyntaxUID == target
         assert dataset.file_meta.MediaStorageSOPInstanceUID == dataset.SOPInstanceUID == read(source).SOPInstanceUID
-        if name == "SC_ybr_full_422_uncompressed.dcm":  # components without a conversion
+        if (
+            name == "SC_ybr_full_422_uncompressed.dcm" and target != encoders.JPEG_LOSSLESS
+        ):  # components without a conversion
             assert np.array_equal(pixel_array(dataset, raw=True), pixel_array(read(source), raw=True))
         else:
             assert np.array_equal(pixels(result), expected), target

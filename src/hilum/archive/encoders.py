@@ -24,7 +24,7 @@ from hilum.core.errors import HilumError, Unsupported
 
 Pixels = NDArray[Any]
 _JPEG_FAMILY = "1.2.840.10008.1.2.4."
-JPEG_BASELINE = _JPEG_FAMILY + "50"
+JPEG_BASELINE, JPEG_LOSSLESS = _JPEG_FAMILY + "50", _JPEG_FAMILY + "70"
 JPEG_LS_LOSSLESS, JPEG_LS_NEAR = _JPEG_FAMILY + "80", _JPEG_FAMILY + "81"
 JPEG_2000_LOSSLESS, JPEG_2000 = _JPEG_FAMILY + "90", _JPEG_FAMILY + "91"
 HTJ2K_LOSSLESS, HTJ2K_RPCL = _JPEG_FAMILY + "201", _JPEG_FAMILY + "202"
@@ -219,6 +219,20 @@ def _by_libjpeg(values: Pixels, layout: PixelLayout, quality: int) -> bytes:
     return bytes(imagecodecs.jpeg8_encode(values, level=quality or 90, **colour))
 
 
+def _by_libjpeg_lossless(values: Pixels, layout: PixelLayout, quality: int) -> bytes:
+    """JPEG Lossless, first-order prediction; a sign is part of the bits (PS3.5 8.2.1)."""
+    cells = _cells(values) & ((1 << layout.bits_stored) - 1)
+    colour: dict[str, Any] = {"colorspace": "RGB", "outcolorspace": "RGB"} if values.ndim == 3 else {}
+    codestream = imagecodecs.jpeg8_encode(
+        cells.astype(values.dtype.str.replace("i", "u")),
+        lossless=True,
+        predictor=1,
+        bitspersample=layout.bits_stored,
+        **colour,
+    )
+    return bytes(codestream)
+
+
 ENCODINGS: dict[str, Encoding] = {
     encoding.uid: encoding
     for encoding in (
@@ -227,6 +241,7 @@ ENCODINGS: dict[str, Encoding] = {
         Encoding(JPEG_2000_LOSSLESS, _by_openjpeg, "YBR_RCT"),
         Encoding(HTJ2K_LOSSLESS, _by_openjph, "YBR_RCT"),
         Encoding(HTJ2K_RPCL, _by_openjph, "YBR_RCT"),
+        Encoding(JPEG_LOSSLESS, _by_libjpeg_lossless),
         Encoding(JPEG_BASELINE, _by_libjpeg, "YBR_FULL_422", "ISO_10918_1"),
         Encoding(JPEG_LS_NEAR, _by_pydicom(JPEG_LS_NEAR, jls_error=_near), method="ISO_14495_1"),
         Encoding(JPEG_2000, _by_pydicom(JPEG_2000, j2k_psnr=_decibels), "YBR_ICT", "ISO_15444_1"),

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from hilum.archive.codecs import RLE_LOSSLESS
 from hilum.archive.coercion import Coercion
-from hilum.archive.encoders import HTJ2K_LOSSLESS, HTJ2K_RPCL, JPEG_2000_LOSSLESS, JPEG_LS_LOSSLESS
+from hilum.archive.encoders import HTJ2K_LOSSLESS, HTJ2K_RPCL, JPEG_2000_LOSSLESS, JPEG_LOSSLESS, JPEG_LS_LOSSLESS
 from hilum.archive.frames import instance_opener
 from hilum.archive.part10 import EXPLICIT_LITTLE
 from hilum.archive.render_pool import RenderPool
@@ -38,7 +38,7 @@ SUB_OPERATIONS_WITH_FAILURES = 0xB000
 # PS3.4 B.2.3: stored, with a remark
 STORE_WARNINGS = frozenset({0x0001, 0x0107, 0x0116, 0xB000, 0xB006, 0xB007})
 # In this order an instance is made for who does not take it as stored: what costs least first, and never with a loss.
-OFFERED = (*UNCOMPRESSED, JPEG_LS_LOSSLESS, JPEG_2000_LOSSLESS, HTJ2K_RPCL, HTJ2K_LOSSLESS, RLE_LOSSLESS)
+OFFERED = (*UNCOMPRESSED, JPEG_LS_LOSSLESS, JPEG_2000_LOSSLESS, HTJ2K_RPCL, HTJ2K_LOSSLESS, JPEG_LOSSLESS, RLE_LOSSLESS)
 _LONGEST_LIST = 0xFFFE  # bytes of a UI value in explicit VR
 
 Contexts = Mapping[tuple[str, str], int]  # (SOP class, transfer syntax) → presentation context ID
