@@ -173,3 +173,17 @@ def test_a_written_note_passes_the_validator(department: Department) -> None:
     checked = subprocess.run(["/usr/bin/dciodvfy", "-new", str(out)], capture_output=True, text=True, check=False)
     assert "Error" not in checked.stdout + checked.stderr
     eventually(lambda: out.stat().st_size > 0, "exported")
+
+
+def test_the_operator_deletes_in_two_steps_and_a_hold_forbids_it(department: Department) -> None:
+    placed, images = exam(department)
+    marked = department.cli("deletion", "mark", placed.study_uid, "--reason", "a phantom")
+    assert {wado(department, image) for image in images} == {404}
+    assert marked.split()[0] in department.cli("deletion", "list")
+    department.cli("deletion", "undo", marked.split()[0], "--reason", "it was no phantom")
+    shows(department, placed, 2)
+    department.cli("hold", "set", "--study", placed.study_uid, "--reason", "court order")
+    department.cli("deletion", "mark", placed.study_uid, "--reason", "a phantom", code=1)
+    assert {wado(department, image) for image in images} == {200}
+    assert department.cli("retention", "list") == ""
+    department.cli("quarantine", "list")
