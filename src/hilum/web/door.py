@@ -16,6 +16,8 @@ from hilum.web.launch import Launch
 from hilum.web.ohif import Ohif
 from hilum.web.order_pages import OrderPages
 from hilum.web.pages import Pages
+from hilum.web.reassign_pages import ReassignPages
+from hilum.web.record_pages import RecordPages
 from hilum.web.rejection_pages import RejectionPages
 from hilum.web.report_pages import ReportPages
 from hilum.web.view import View
@@ -31,6 +33,8 @@ def routes(store: Store, configuration: Configuration, read_log: ReadLog, view: 
         *OrderPages(pages).routes(),
         *ReportPages(pages).routes(),
         *ExceptionPages(pages).routes(),
+        *ReassignPages(pages).routes(),
+        *RecordPages(pages).routes(),
         *RejectionPages(pages, ingest).routes(),
         *AccessPages(pages).routes(),
         *AuditPages(pages).routes(),

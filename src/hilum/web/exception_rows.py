@@ -103,6 +103,7 @@ def row_of_item(listed: ListedItem, candidates: Sequence[OrderCandidate], actor:
         facts=_facts(listed),
         candidates=tuple(candidate_model(candidate, listed.study) for candidate in candidates if listed.study),
         href=_href(listed),
+        move_href=urls.reassign(listed.study.study.id) if resolves and listed.study else "",
         may_link=resolves and is_linkable(listed),
         may_dismiss=resolves and listed.item.kind is not ExceptionKind.REJECTION_WAITS,
         may_release=resolves and listed.is_withheld,

@@ -77,6 +77,8 @@ class OrderPages:
                 beside=beside,
                 exception_href=subject.exception_href,
                 may_see_images=may(actor, Action.READ_IMAGES),
+                move_href=_move_href(subject, actor),
+                records_href=_records_href(subject, actor),
                 reject_codes=tuple((code.value, MEANINGS[code]) for code in CODES)
                 if may(actor, Action.REJECT_IMAGES)
                 else (),
@@ -147,3 +149,15 @@ class OrderPages:
         return panel_model(
             report, deliveries, subject.order, actor, self.pages.store.clock(), has_images=has_images(subject)
         )
+
+
+def _move_href(subject: Subject, actor: Actor) -> str:
+    """Where a person says whose these images are, if they may."""
+    return urls.reassign(subject.studies[0].study.id) if subject.studies and may(actor, Action.REASSIGN_STUDY) else ""
+
+
+def _records_href(subject: Subject, actor: Actor) -> str:
+    """The records that merges made this person, if there are several and one may be taken out."""
+    person = subject.person
+    merged = person is not None and len(person.family) > 1 and may(actor, Action.MERGE_PATIENTS)
+    return urls.records(person.patient.id) if person is not None and merged else ""

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from hilum.core.actor import Actor
 from hilum.core.codes import region_of, same_family
 from hilum.core.order import Code, Order
-from hilum.core.study import ExceptionItem, ExceptionKind, MatchState
+from hilum.core.study import ExceptionItem, ExceptionKind, MatchState, Study
 from hilum.security.policy import Action
 from hilum.storage.chain import order_events
 from hilum.storage.pages import (
@@ -121,15 +121,13 @@ def subject_of_study(connection: Any, shown: StudyShown, actor: Actor) -> Subjec
     item = next((item for item in items if item.kind in STUDY_DOUBTS), items[0] if items else None)
     reason = STUDY_DOUBTS.get(item.kind, UNMATCHED) if item else UNMATCHED
     person = person_of(connection, study.patient_id) if study.patient_id else None
-    conflict = study.match_state is MatchState.CONFLICT
     head = OrderHead(
         "",
         study.description or "Study without an order",
         "/".join(study.modalities),
         "routine",
         "no order",
-        # The number that a conflicting study carries is another patient's.
-        "" if conflict else study.accession_number,
+        _claimed(study),
         study.study_instance_uid,
     )
     return Subject(
@@ -142,6 +140,11 @@ def subject_of_study(connection: Any, shown: StudyShown, actor: Actor) -> Subjec
         person,
         _resolve(item, actor),
     )
+
+
+def _claimed(study: Study) -> str:
+    """The accession number on the images; that of images in conflict, or moved to somebody else, is another's."""
+    return study.accession_number if study.match_state is MatchState.UNVERIFIED else ""
 
 
 def chain_of(connection: Any, subject: Subject) -> tuple[Chain, int]:
@@ -184,7 +187,7 @@ def priors_of(
     opened = next((exam for exam in exams if exam.shown.study.study_instance_uid == beside), None)
     if opened is None or not may(actor, Action.READ_IMAGES):
         return tuple(priors), None
-    accession = opened.order.accession_number if opened.order else opened.shown.study.accession_number
+    accession = opened.order.accession_number if opened.order else _claimed(opened.shown.study)
     model = viewer_model(
         connection,
         [opened.shown],

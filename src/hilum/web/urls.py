@@ -11,6 +11,7 @@ SESSIONS = "/auth/sessions"
 WORKLIST = "/"
 WORKLIST_ROWS = "/worklist/rows"
 EXCEPTIONS = "/exceptions"
+REASSIGN = "/reassign"
 BREAK_GLASS = "/access/break-glass"
 ACCESS_REVIEWS = "/access/reviews"
 AUDIT = "/audit"
@@ -105,6 +106,21 @@ def review_access(grant_id: str) -> str:
 def exception(exception_id: str) -> str:
     """One entry alone, wherever in the list it stands."""
     return with_query(EXCEPTIONS, item=exception_id)
+
+
+def reassign(study_id: str) -> str:
+    """Where a person says whose the images of a study are, by Hilum's own key."""
+    return f"{REASSIGN}/{quote(study_id, safe='')}"
+
+
+def records(patient_id: str) -> str:
+    """The merged records of one person, by Hilum's own key."""
+    return f"/patients/{quote(patient_id, safe='')}/records"
+
+
+def unmerge(patient_id: str) -> str:
+    """Takes `record` and `reason`, and takes that record out of the person."""
+    return f"/patients/{quote(patient_id, safe='')}/unmerge"
 
 
 def patient_studies(patient_id: str) -> str:

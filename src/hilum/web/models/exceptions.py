@@ -36,6 +36,7 @@ class ExceptionRow:
     facts: tuple[tuple[str, str], ...] = ()
     candidates: tuple[Candidate, ...] = ()
     href: str = ""
+    move_href: str = ""
     may_link: bool = False
     may_dismiss: bool = False
     may_replay: bool = False

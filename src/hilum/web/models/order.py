@@ -112,6 +112,8 @@ class OrderPage:
     may_see_images: bool = True
     # Why this person may reject images, with the words for it; empty for those who may not.
     reject_codes: tuple[tuple[str, str], ...] = ()
+    move_href: str = ""
+    records_href: str = ""
 
     @property
     def image_count(self) -> int:
