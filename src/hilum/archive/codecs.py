@@ -158,7 +158,9 @@ def _by_pydicom(frame: bytes, transfer_syntax_uid: str, layout: PixelLayout) -> 
     source = encapsulate([frame], has_bot=False) if decoder.is_encapsulated else frame + b"\0" * (len(frame) % 2)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        pixels, _ = decoder.as_array(source, index=0, raw=raw, **options)
+        # Of RLE pydicom's own decoder comes first and is many times as slow.
+        plugin = "pylibjpeg" if raw else ""
+        pixels, _ = decoder.as_array(source, index=0, raw=raw, decoding_plugin=plugin, **options)
     return pixels
 
 
