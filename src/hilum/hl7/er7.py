@@ -9,7 +9,7 @@ with separators that can't be told apart, several messages in one, and anything 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -137,6 +137,20 @@ class Segment:
         self.raw = raw
         self._context = context
         self._fields: list[str] | None = None
+
+    @classmethod
+    def empty(cls, name: str, beside: Segment) -> Segment:
+        """A segment without fields, for the message that another one is of."""
+        return cls(name, name.encode("ascii"), beside._context)
+
+    def with_field(self, number: int, encoded: str) -> Segment:
+        """This segment with another text in a field, as translation reads it; `raw` stays what came."""
+        changed = Segment(self.name, self.raw, self._context)
+        fields = list(self._all())
+        fields += [""] * (number + 1 - len(fields))
+        fields[number] = encoded
+        changed._fields = fields
+        return changed
 
     def __len__(self) -> int:
         return len(self._all()) - 1
@@ -266,6 +280,13 @@ class Message(Segments):
 
     def __bytes__(self) -> bytes:
         return self.raw
+
+    def with_segments(self, segments: Sequence[Segment]) -> Message:
+        """This message with other segments, as translation reads it; `bytes` of it stay what came."""
+        changed = object.__new__(Message)
+        changed.raw, changed.reading, changed.separators = self.raw, self.reading, self.separators
+        changed._segments = tuple(segments)
+        return changed
 
     @property
     def header(self) -> Segment:

@@ -16,6 +16,7 @@ from hilum.core.actor import Actor
 from hilum.core.errors import HilumError, InvalidInput, MissingField, TooLarge, Unsupported
 from hilum.core.order import Order
 from hilum.core.patient import PatientIdentifier
+from hilum.hl7.adapted import require_fields
 from hilum.hl7.er7 import Segments
 from hilum.hl7.profiles import Incoming
 from hilum.hl7.translate_order import OrderGroup, order_groups, reference_from_group, request_from_group
@@ -102,6 +103,7 @@ def prepare(incoming: Incoming) -> Prepared:
     trigger = message.trigger or next(iter(triggers))
     if trigger not in triggers:
         raise Unsupported("This event is not handled.", field="MSH-9.2")
+    require_fields(message, incoming.kind, incoming.profile.peer.required)
     return triggers[trigger](incoming)
 
 

@@ -7,7 +7,7 @@ senders on this machine are let in by `accept_unknown = "loopback"`.
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -28,7 +28,8 @@ CLOCK_AHEAD = timedelta(hours=24)
 class Profile:
     """How one sender's messages are read and answered.
 
-    `authority` assigns the identifiers that come without one, `zone` is that of times without an offset.
+    `authority` assigns the identifiers that come without one, `zone` is that of times without an offset, and `peer` is
+    the setting as it stands, with the sender's own places and codes.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Profile:
     address: str
     known: bool
     certificate: str = ""
+    peer: Hl7Peer = field(default_factory=lambda: Hl7Peer(name="-|"))
 
 
 def profile_of(settings: Settings, name: str) -> Profile:
@@ -56,6 +58,7 @@ def profile_of(settings: Settings, name: str) -> Profile:
         address=said.address,
         known=peer is not None,
         certificate=said.certificate,
+        peer=said,
     )
 
 

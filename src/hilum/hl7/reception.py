@@ -15,6 +15,7 @@ from datetime import datetime
 from hilum.core.actor import Actor, ActorKind, Door, Role
 from hilum.core.errors import Defect, HilumError
 from hilum.hl7.ack import acknowledge, header_of
+from hilum.hl7.adapted import adapted
 from hilum.hl7.answers import Answer, answer_to, control_id
 from hilum.hl7.er7 import Message
 from hilum.hl7.messages_in import MOST_GROUPS, Apply, Prepared, prepare
@@ -137,7 +138,7 @@ def kind_of(header: Message | None) -> str:
 def _understood(envelope: Envelope, now: datetime) -> tuple[Apply, Answer]:
     if envelope.error is not None or envelope.header is None:
         return _refuse_with(envelope.error or Defect()), _plain_answer(envelope, now)
-    incoming = Incoming(envelope.header, envelope.profile, now)
+    incoming = Incoming(adapted(envelope.header, envelope.profile.peer), envelope.profile, now)
     try:
         prepared = prepare(incoming)
     except HilumError as refusal:

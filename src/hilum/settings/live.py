@@ -13,6 +13,7 @@ from pathlib import Path
 from hilum.settings.errors import SettingsError
 from hilum.settings.load import Settings, file_content, home_directory, read_settings, revision_of
 from hilum.settings.paths import HomePaths
+from hilum.settings.profile_files import profile_content, profile_states
 
 # These are bound to sockets, stores and processes at the start and take effect at the next one.
 NEEDS_RESTART = (
@@ -45,7 +46,8 @@ NEEDS_RESTART = (
     "log.level",
 )
 LOOK_EVERY_SECONDS = 1.0
-FileState = tuple[int, int, int]
+# Of `hilum.toml`, where it is there, and of the profiles.
+FileState = tuple[tuple[int, int, int] | None, tuple[object, ...]]
 
 
 class Configuration:
@@ -59,8 +61,7 @@ class Configuration:
         self._lock = threading.Lock()
         self._looked_at = monotonic()
         self._state = self._file_state()
-        content = file_content(self.home)
-        self._current = (read_settings(self.home, content), revision_of(content))
+        self._current = self._read()
         self._started_with = self._current[0]
 
     @property
@@ -92,23 +93,27 @@ class Configuration:
             self._lock.release()
         return self.current
 
-    def _swap(self, state: FileState | None) -> None:
+    def _swap(self, state: FileState) -> None:
         try:
-            content = file_content(self.home)
-            settings = read_settings(self.home, content)
+            self._current = self._read()
         except SettingsError as error:
             self.error = error.message
         else:
-            self._current = (settings, revision_of(content))
             self.error = None
         self._state = state
 
-    def _file_state(self) -> FileState | None:
+    def _read(self) -> tuple[Settings, str]:
+        content, profiles = file_content(self.home), profile_content(HomePaths(self.home).profiles)
+        return read_settings(self.home, content, profiles), revision_of(content, profiles)
+
+    def _file_state(self) -> FileState:
+        paths = HomePaths(self.home)
+        profiles = profile_states(paths.profiles)
         try:
-            found = HomePaths(self.home).file.stat()
+            found = paths.file.stat()
         except OSError:
-            return None
-        return found.st_mtime_ns, found.st_size, found.st_ino
+            return None, profiles
+        return (found.st_mtime_ns, found.st_size, found.st_ino), profiles
 
 
 def _value(settings: Settings, key: str) -> object:

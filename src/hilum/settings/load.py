@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, get_args, get_origin
 
@@ -19,6 +19,7 @@ from hilum.settings.errors import SettingsError
 from hilum.settings.identity import SecuritySettings
 from hilum.settings.image_rules import ImageRule
 from hilum.settings.paths import HomePaths
+from hilum.settings.profile_files import profile_content, read_profiles
 from hilum.settings.sections import (
     ArchiveSettings,
     AuditSettings,
@@ -110,7 +111,7 @@ class Settings(BaseSettings):
     def load(cls, home: Path | str | None = None) -> Settings:
         """Read the configuration of a home (argument, else HILUM_HOME, else ./hilum-home). Raises SettingsError."""
         directory = home_directory(home)
-        return read_settings(directory, file_content(directory))
+        return read_settings(directory, file_content(directory), profile_content(HomePaths(directory).profiles))
 
 
 def home_directory(home: Path | str | None = None) -> Path:
@@ -134,16 +135,18 @@ def file_content(home: Path) -> bytes:
     return content
 
 
-def revision_of(content: bytes) -> str:
-    """What names a configuration: the SHA-256 of the file and of the environment that overrides it."""
+def revision_of(content: bytes, profiles: Mapping[Path, bytes] | None = None) -> str:
+    """What names a configuration: the SHA-256 of its files and of the environment that overrides them."""
     digest = hashlib.sha256(content)
+    for profile, raw in sorted((profiles or {}).items()):
+        digest.update(b"\0" + profile.name.encode("utf-8", "surrogateescape") + b"\0" + hashlib.sha256(raw).digest())
     for name, value in sorted(_environment().items()):
         digest.update(f"\0{name}={value}".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
-def read_settings(home: Path, content: bytes) -> Settings:
-    """Check the content of a `hilum.toml` together with the environment. Raises SettingsError."""
+def read_settings(home: Path, content: bytes, profiles: Mapping[Path, bytes] | None = None) -> Settings:
+    """Check the content of a `hilum.toml` and of profiles together with the environment. Raises SettingsError."""
     file = HomePaths(home).file
     try:
         values = tomllib.loads(content.decode("utf-8"))
@@ -154,6 +157,11 @@ def read_settings(home: Path, content: bytes) -> Settings:
     if "home" in values:
         raise SettingsError(f"{file}: there is no setting `home`; the home is where the file is.")
     _refuse_unknown_variables()
+    if profiles:
+        section = values.setdefault("hl7", {})
+        peers = section.setdefault("peer", []) if isinstance(section, dict) else []
+        if isinstance(peers, list):
+            peers.extend(read_profiles(profiles))
     try:
         return Settings(home=home, **values)
     except ValidationError as error:

@@ -18,6 +18,11 @@ class HomePaths:
         return self.home / "hilum.toml"
 
     @property
+    def profiles(self) -> Path:
+        """The profiles of HL7 senders, a file each."""
+        return self.home / "profiles"
+
+    @property
     def database(self) -> Path:
         """The SQLite database."""
         return self.home / "hilum.db"

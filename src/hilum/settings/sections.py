@@ -21,6 +21,8 @@ from hilum.settings.addresses import (
     CollectorAddress,
     Hl7Charset,
     HostPort,
+    MessageKind,
+    MessagePath,
     MllpAddress,
     Name,
     Network,
@@ -251,6 +253,29 @@ class Hl7Peer(Section):
     )
     answer: Literal["orr", "ack"] = Field(
         default="orr", description="Whether orders are answered by ORR/ORG/ORI or a plain ACK."
+    )
+    version: Literal["", "2.1", "2.2", "2.3", "2.3.1", "2.4", "2.5", "2.5.1"] = Field(
+        default="", description="HL7 version that it means to send; `hilum conformance` names messages of another."
+    )
+    authorities: dict[Authority, Authority] = Field(
+        default={},
+        max_length=200,
+        description="`ITS = OURS`: what it calls an assigning authority of patient numbers (CX.4), and how we do.",
+    )
+    places: dict[MessagePath, MessagePath] = Field(
+        default={},
+        max_length=100,
+        description='`"OBR-18" = "ZAC-2"`: what the standard has at the first place, this sender has at the second.',
+    )
+    codes: dict[MessagePath, dict[str, str]] = Field(
+        default={},
+        max_length=100,
+        description='`"PID-8" = {W = "F"}`: codes of its own at a place, and those of the standard that they mean.',
+    )
+    required: dict[MessageKind, tuple[MessagePath, ...]] = Field(
+        default={},
+        max_length=100,
+        description='`"ORM^O01" = ["PV1-19"]`: what has to be valued, else the message is refused; `"*"` is for all.',
     )
 
 
