@@ -23,12 +23,14 @@ from hilum.archive.file_blobs import FileBlobs
 from hilum.archive.ingest import Ingest
 from hilum.archive.integrity import Damage, Pace, verify
 from hilum.archive.landing import open_landing
+from hilum.archive.retrieve import read_instance
 from hilum.core.actor import system_actor
 from hilum.core.errors import Forbidden
 from hilum.jobs.scrub import Scrub
 from hilum.settings import Configuration
 from hilum.storage import tables
 from hilum.storage.integrity import damaged
+from hilum.workflow.images import Recorded
 from hilum.workflow.integrity import NoteDamage, note_damage
 from hilum.workflow.source import Source
 
@@ -79,6 +81,18 @@ def flip(data: bytes, at: int) -> bytes:
     return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
+def rot(ingest: Ingest, row: Any) -> None:
+    """Change a byte of an instance where it lies: a process may be writing behind it."""
+    if isinstance(ingest.blobs, FileBlobs):
+        with ingest.blobs.path(row.object_key).open("r+b") as file:
+            file.seek(row.dataset_offset + 200)
+            byte = file.read(1)
+            file.seek(-1, 1)
+            file.write(bytes([byte[0] ^ 1]))
+    else:
+        ingest.blobs.put(row.object_key, flip(ingest.blobs.get(row.object_key), row.dataset_offset + 200))
+
+
 # What may befall the object that holds an instance, and how it is called.
 BEFALLEN: dict[Damage, Callable[[Any, bytes], bytes | None]] = {
     Damage.CHANGED: lambda row, data: flip(data, row.object_offset + row.object_length - 3),
@@ -105,6 +119,28 @@ def test_damage_is_found_named_listed_once_and_unlisted_when_the_bytes_are_back(
         assert found(ingest) == expected
         assert listed(ingest) == sorted(uid for uid, _ in expected)
     ingest.blobs.put(hurt.object_key, original)
+    assert found(ingest) == [] == listed(ingest)
+
+
+def test_a_damaged_instance_that_is_sent_again_is_written_anew_and_served(ingest: Ingest) -> None:
+    image, other = ct_image(), ct_image()
+    source = Source("DICOM C-STORE", "CT01")
+
+    def send(what: Any) -> Recorded:
+        return ingest.store_dataset(dataset_bytes(what), EXPLICIT, source=source, actor=MODALITY).recorded
+
+    assert [send(image), send(other)] == [Recorded.STORED, Recorded.STORED]
+    with ingest.store.read() as connection:
+        rows = {row.sop_instance_uid: row for row in connection.execute(sa.select(tables.instance))}
+    hurt, whole = rows[image.SOPInstanceUID], rows[other.SOPInstanceUID]
+    rot(ingest, hurt)
+    assert [uid for uid, _ in found(ingest)] == [hurt.sop_instance_uid]
+    assert [send(image), send(other)] == [Recorded.KNOWN, Recorded.KNOWN]
+    with ingest.store.read() as connection:
+        now = {row.sop_instance_uid: row for row in connection.execute(sa.select(tables.instance))}
+    assert len(now) == 2
+    assert now[whole.sop_instance_uid] == whole
+    assert dataset_bytes(image) == read_instance(ingest.blobs, now[hurt.sop_instance_uid])[-len(dataset_bytes(image)) :]
     assert found(ingest) == [] == listed(ingest)
 
 

@@ -8,11 +8,19 @@ import threading
 import sqlalchemy as sa
 
 from hilum.core.errors import Unavailable
+from hilum.core.study import ExceptionKind
 from hilum.storage import tables
 from hilum.storage.store import Store
 
-_instance = tables.instance
-_DIGESTS = sa.select(_instance.c.digest).where(_instance.c.sop_instance_uid == sa.bindparam("uid"))
+_instance, _item = tables.instance, tables.exception_item
+# What was found damaged is not held: its bytes are written again, and `workflow.integrity` puts them in its place.
+_DAMAGED = sa.exists().where(
+    _item.c.resolved_at.is_(None),
+    _item.c.kind == sa.literal_column(f"'{ExceptionKind.INSTANCE_DAMAGED.value}'"),
+    _item.c.study_id == _instance.c.study_id,
+    _item.c.note == _instance.c.sop_instance_uid,
+)
+_DIGESTS = sa.select(_instance.c.digest).where(_instance.c.sop_instance_uid == sa.bindparam("uid"), sa.not_(_DAMAGED))
 
 
 class HeldInstances:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -79,6 +81,12 @@ def damaged(connection: sa.Connection) -> set[tuple[str, str]]:
     """Return study id and SOP Instance UID of what stands on the list as damaged."""
     query = sa.select(_item.c.study_id, _item.c.note).where(*_OPEN)
     return {(row.study_id, row.note) for row in connection.execute(query)}
+
+
+def put_elsewhere(connection: sa.Connection, instance_id: str, columns: Mapping[str, Any]) -> None:
+    """Store where the bytes of an instance lie from now on; of `columns` only those of its place are taken."""
+    place = {name: columns[name] for name in ("object_key", "object_offset", "object_length", "dataset_offset")}
+    connection.execute(_instance.update().where(_instance.c.id == instance_id).values(place))
 
 
 def damage_entries(connection: sa.Connection, study_id: str, sop_instance_uid: str) -> list[str]:

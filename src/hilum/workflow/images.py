@@ -26,6 +26,7 @@ from hilum.storage.unit_of_work import UnitOfWork
 from hilum.workflow.acquisition import images_complete_exam, images_prove_exam
 from hilum.workflow.completion import ExamsSay, announce, exams_say
 from hilum.workflow.holding import hold_back
+from hilum.workflow.integrity import restore_bytes
 from hilum.workflow.matching import (
     PatientOnImages,
     contradict,
@@ -86,8 +87,10 @@ def record_instance(uow: UnitOfWork, command: RecordInstance, actor: Actor) -> R
     held = uow.studies.instance(sop_instance_uid)
     for row in held:
         refuse_rejected(uow, sop_instance_uid, row.hidden)
-    if any(row.digest == command.instance["digest"] for row in held):
+    same = next((row for row in held if row.digest == command.instance["digest"]), None)
+    if same is not None:
         permit(uow, actor, Action.STORE_IMAGES)
+        restore_bytes(uow, same.id, same.study_id, command.instance, actor)
         return Recorded.KNOWN
     place, is_new, contradicts = _place(uow, command)
     study = place.study

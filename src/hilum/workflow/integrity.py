@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from hilum.core.actor import Actor
 from hilum.core.study import ExceptionKind
 from hilum.security.guard import permit
 from hilum.security.policy import Action
-from hilum.storage.integrity import damage_entries
+from hilum.storage.integrity import damage_entries, put_elsewhere
 from hilum.storage.unit_of_work import UnitOfWork
 
 
@@ -36,3 +38,15 @@ def note_damage(uow: UnitOfWork, command: NoteDamage, actor: Actor) -> None:
         return
     for item_id in damage_entries(uow.connection, study.id, command.sop_instance_uid):
         uow.exceptions.resolve(item_id, actor.name, "The bytes are again what was received.")
+
+
+def restore_bytes(uow: UnitOfWork, instance_id: str, study_id: str, instance: Mapping[str, Any], actor: Actor) -> None:
+    """Let a damaged instance be served from the same bytes that came again; nothing changes for one that is whole.
+
+    `instance` has its UID and, where the bytes were written anew, their place.
+    """
+    entries = damage_entries(uow.connection, study_id, instance["sop_instance_uid"]) if "object_key" in instance else []
+    if entries:
+        put_elsewhere(uow.connection, instance_id, instance)
+    for item_id in entries:
+        uow.exceptions.resolve(item_id, actor.name, "The same bytes were received again.")
