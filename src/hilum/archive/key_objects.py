@@ -14,7 +14,7 @@ from itertools import groupby
 import pydicom
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence as Items
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from hilum.archive.rejection_note import KEY_OBJECT_DESCRIPTION, KEY_OBJECT_SELECTION
 from hilum.core.identifiers import new_uid
@@ -56,8 +56,8 @@ def rejection_note(
     """Return a rejection note as a Part 10 file; `at` is in the facility's time."""
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.MediaStorageSOPClassUID = KEY_OBJECT_SELECTION
-    meta.MediaStorageSOPInstanceUID = new_uid()
+    meta.MediaStorageSOPClassUID = UID(KEY_OBJECT_SELECTION)
+    meta.MediaStorageSOPInstanceUID = UID(new_uid())
     note = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
     note.SpecificCharacterSet = "ISO_IR 192"
     _identify(note, study)
