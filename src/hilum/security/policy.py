@@ -41,6 +41,7 @@ class Action(StrEnum):
     RELAY_REPORT = "relay-report"
     READ_EXCEPTIONS = "read-exceptions"
     RESOLVE_EXCEPTION = "resolve-exception"
+    REASSIGN_STUDY = "reassign-study"
     RECEIVE_MESSAGE = "receive-message"
     READ_MESSAGES = "read-messages"
     READ_QUEUE = "read-queue"
@@ -58,7 +59,7 @@ class Action(StrEnum):
 A = Action
 _READ = {A.READ_PATIENT, A.READ_ORDER, A.READ_IMAGES, A.READ_REPORT, A.CHECK_PRIORS, A.ECHO}
 _FRONT_DESK = {A.REGISTER_PATIENT, A.PLACE_ORDER, A.CHANGE_ORDER, A.CANCEL_ORDER}
-_RECONCILE = {A.READ_EXCEPTIONS, A.RESOLVE_EXCEPTION}
+_RECONCILE = {A.READ_EXCEPTIONS, A.RESOLVE_EXCEPTION, A.REASSIGN_STUDY}
 
 # Signing also needs a named person (`PERSONAL`), whatever the role.
 GRANTS: dict[Role, frozenset[Action]] = {
@@ -120,7 +121,9 @@ GRANTS: dict[Role, frozenset[Action]] = {
 }
 
 # Done by a named person only, never by a role's or a service's token.
-PERSONAL = frozenset({A.SIGN_REPORT, A.DRAFT_REPORT, A.RESOLVE_EXCEPTION, A.BREAK_GLASS, A.REVIEW_ACCESS})
+PERSONAL = frozenset(
+    {A.SIGN_REPORT, A.DRAFT_REPORT, A.RESOLVE_EXCEPTION, A.REASSIGN_STUDY, A.BREAK_GLASS, A.REVIEW_ACCESS}
+)
 
 # Roles that see only the patients they are related to: ordering, copied, or of the care team of an active visit.
 RELATED_ONLY = frozenset({Role.REFERRING_PHYSICIAN})
