@@ -21,6 +21,7 @@ from hilum.archive.blobs import BlobStore, S3Settings
 from hilum.archive.blobs import open_store as open_blobs
 from hilum.archive.file_blobs import FileBlobs
 from hilum.archive.ingest import Ingest
+from hilum.archive.integrity import verify
 from hilum.archive.landing import open_landing
 from hilum.archive.part10 import EXPLICIT_LITTLE
 from hilum.archive.render_pool import RenderPool
@@ -136,6 +137,27 @@ def test_a_copy_goes_with_its_image(ingest: Ingest, tmp_path: Path, pool: Render
     job.clean()
     assert not copies(ingest.store)
     assert not list(ingest.blobs.list("renditions"))
+
+
+def test_a_copy_that_rots_is_found_and_made_again(ingest: Ingest, tmp_path: Path, pool: RenderPool) -> None:
+    put(ingest)
+    job = compression(ingest, tmp_path, pool)
+    job.run()
+    (copy,) = copies(ingest.store)
+    whole = ingest.blobs.get(copy.object_key)
+    assert len(list(verify(ingest.store, ingest.blobs, MODALITY))) == 1
+    assert copies(ingest.store) == [copy]
+    for rotten in (whole[:-9] + b"x" + whole[-8:], whole[:-20], None):
+        if rotten is None:
+            ingest.blobs.delete(copy.object_key)
+        else:
+            ingest.blobs.put(copy.object_key, rotten)
+        assert [looked.damage for looked in verify(ingest.store, ingest.blobs, MODALITY)] == [None]
+        assert not copies(ingest.store)
+        job._rest_until = job._paid_until = 0
+        job.run()
+        (again,) = copies(ingest.store)
+        assert (again.digest, ingest.blobs.get(again.object_key)) == (copy.digest, whole)
 
 
 def test_a_pass_goes_on_where_it_was_left_and_holds_to_its_rate(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from hilum.archive.blobs import BlobStore
+from hilum.archive.copies import drop_damaged_copies
 from hilum.archive.file_blobs import FileBlobs
 from hilum.archive.part10 import split
 from hilum.core.actor import Actor
@@ -57,6 +58,8 @@ def look_at(blobs: BlobStore, kept: Kept) -> Damage | None:
 def verify(store: Store, blobs: BlobStore, actor: Actor, *, after: str = "", study: str = "") -> Iterator[Looked]:
     """Look at every kept instance behind an id, of all studies or of one UID; list what is damaged, unlist what is not.
 
+    Compressed copies that are damaged are removed, to be made again.
+
     The archive may be in use meanwhile. Errors as of `look_at`.
     """
     with store.read() as connection:
@@ -71,6 +74,7 @@ def verify(store: Store, blobs: BlobStore, actor: Actor, *, after: str = "", stu
             if looked is not None:
                 _note(store, looked, known, actor)
                 yield looked
+                drop_damaged_copies(store, blobs, kept.id, actor)
             after = kept.id
 
 
