@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import date
 
+import sample_reassign
 from sample_orders import (
     chain_until,
     correction_page,
@@ -173,6 +174,7 @@ PAGES: dict[str, tuple[str, object]] = {
     "editor": ("editor.html", editor_page()),
     "editor-correction": ("editor.html", correction_page()),
     "exceptions": ("exceptions.html", exceptions_page()),
+    **sample_reassign.PAGES,
     "break-glass": (
         "break_glass.html",
         BreakGlassPage(

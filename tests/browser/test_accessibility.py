@@ -82,6 +82,7 @@ def address(name: str, scene: Scene) -> str:
         "editor": f"/reports/{scene.report_id}/edit",
         "study-unverified": "/studies/2.25.70707",
         "exceptions": "/exceptions",
+        "reassign": "/studies/2.25.70707/reassign",
         "not-here": "/orders/none",
     }[name]
 
@@ -97,6 +98,7 @@ def address(name: str, scene: Scene) -> str:
         "editor",
         "study-unverified",
         "exceptions",
+        "reassign",
         "not-here",
     ],
 )
