@@ -264,6 +264,7 @@ def other(row: dict[str, Any], number: int, of: str) -> dict[str, Any]:
         changed["study_instance_uid"] = f"2.25.{10**20 + number}"
         changed["patient_identifier"] = f"G{number}"
         changed["accession_number"] = f"G{number}"
+        changed["completed_at"] = changed["last_received_at"]  # else the server would complete them all meanwhile
         changed["study_date"] = f"{2000 + number % 26:04d}{1 + number % 12:02d}{1 + number % 28:02d}"
     else:
         changed["id"] = changed["id"][: 26 - len(suffix)] + suffix
