@@ -129,3 +129,19 @@ def test_opening_the_page_reads_the_order_and_fetching_images_begins_the_reading
     canvas(reader)
     reading = reader.locator(".station", has_text="Reading")
     expect(reading).to_have_class("station station-done", timeout=15_000)
+
+
+def test_a_reader_rejects_images_and_whoever_has_them_open_is_told(reader: Page, hospital: Hospital) -> None:
+    placed = hospital.place("40021873")
+    hospital.scan(placed, **NADIA)
+    reader.goto(f"/orders/{placed.id}")
+    canvas(reader)
+    other = reader.context.new_page()
+    other.goto(f"/orders/{placed.id}")
+    other.locator("details.reject summary").click()
+    other.get_by_label("In your words").fill("left and right are swapped")
+    other.get_by_role("button", name="Reject", exact=True).click()
+    expect(other.get_by_text("Rejected. The images are hidden everywhere.")).to_be_visible()
+    expect(other.locator("[data-viewer]")).to_have_count(0)
+    expect(reader.locator("[data-images-new-text]")).to_contain_text("must not be used any more", timeout=10_000)
+    other.close()

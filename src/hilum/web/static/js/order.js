@@ -1,4 +1,4 @@
-// Keys of the order page, and the note that more images came in since it was opened.
+// Keys of the order page, and the note that images came in, or were taken out of use, since it was opened.
 
 import { keysAreFor } from "./keys.js";
 
@@ -25,7 +25,9 @@ const opened = images();
 document.body.addEventListener("htmx:afterSwap", () => {
   const more = images() - opened;
   const note = document.querySelector("[data-images-new]");
-  if (!note || more <= 0) return;
-  note.querySelector("[data-images-new-text]").textContent = `${more} new image${more > 1 ? "s" : ""} arrived.`;
+  if (!note || more === 0) return;
+  const count = `${Math.abs(more)}${more > 0 ? " new" : ""} image${Math.abs(more) > 1 ? "s" : ""}`;
+  note.querySelector("[data-images-new-text]").textContent =
+    more > 0 ? `${count} arrived.` : `${count} shown here must not be used any more.`;
   note.hidden = false;
 });
