@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydicom.datadict import keyword_for_tag
 
-from conformance_dicom import named, table
+from conformance_services import named, table
 from hilum.archive.encoders import LOSSLESS
 from hilum.archive.index_columns import SERIES_ATTRIBUTES, STUDY_ATTRIBUTES
 from hilum.dicom.web.capabilities import TAKEN, parameters_of, sent_by
