@@ -23,8 +23,9 @@ from hilum.archive.recovery import reindex
 from hilum.archive.retrieve import read_instance
 from hilum.core.actor import Actor, ActorKind, Door, Role
 from hilum.core.errors import Forbidden, IllegalTransition, MissingField, NotFound, OnHold
-from hilum.core.event import EventName
+from hilum.core.event import Event, EventName
 from hilum.core.scope import EVERYTHING
+from hilum.delivery.context import load_context
 from hilum.jobs.deletion import deletions
 from hilum.jobs.runner import Runner
 from hilum.storage import tables
@@ -112,6 +113,16 @@ def test_after_the_grace_rows_are_gone_and_a_tombstone_says_who_and_why(ward: Wa
         reasons = sa.select(tables.audit_event.c.reason).where(tables.audit_event.c.action == "delete-images")
         assert "removed 2 instances, asked by root: a phantom" in list(db.execute(reasons).scalars())
     assert ward.events(EventName.INSTANCES_DELETED) == 1
+
+
+def test_events_of_a_study_that_is_gone_are_routed_without_it(ward: Ward) -> None:
+    study_uid, _ = sent(ward)
+    study = ward.study(study_uid)
+    deletion = ward.store.run(mark_for_deletion, marking(ward, study_uid, AT_ONCE), ADMIN)
+    ward.store.run(finish_deletion, FinishDeletion(deletion.id), ADMIN)
+    event = Event("e", EventName.INSTANCES_DELETED, ward.store.clock(), order_id=study.order_id, study_id=study.id)
+    context = ward.ask(lambda uow: load_context(uow, event))
+    assert context.order is not None and context.studies == ()
 
 
 def test_one_series_or_one_image_goes_alone(ward: Ward) -> None:

@@ -30,8 +30,9 @@ def load_context(uow: UnitOfWork, event: Event) -> EventContext:
 
 
 def _studies(uow: UnitOfWork, event: Event) -> tuple[Study, ...]:
-    """Return the study of the event, then the verified ones of its order."""
-    named = [uow.studies.get(event.study_id)] if event.study_id else []
+    """Return the study of the event unless it was deleted since, then the verified ones of its order."""
+    found = uow.studies.find(event.study_id) if event.study_id else None
+    named = [found] if found is not None else []
     of_order = uow.studies.of_order(event.order_id) if event.order_id else []
     beside = [study for study in of_order if study.match_state is MatchState.VERIFIED and study.id != event.study_id]
     return (*named, *beside)

@@ -93,7 +93,7 @@ def _conditions(routes: Sequence[Route]) -> tuple[str, ...]:
 def _studies(context: EventContext) -> tuple[Study, ...]:
     """The study that an event names, else those of its order."""
     if context.event.study_id:
-        return context.studies[:1]
+        return tuple(study for study in context.studies if study.id == context.event.study_id)
     return context.studies
 
 
