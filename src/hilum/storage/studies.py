@@ -94,9 +94,9 @@ class Studies:
         query = _BY_ID_LOCKED if lock else _BY_ID
         return study_from_row(self._db.execute(query, {"of": study_id}).one())
 
-    def find(self, study_id: str) -> Study | None:
-        """Return a study, or None where it was deleted since."""
-        row = self._db.execute(_BY_ID, {"of": study_id}).one_or_none()
+    def find(self, study_id: str, *, lock: bool = False) -> Study | None:
+        """Return a study as `get` does, or None where it was deleted since."""
+        row = self._db.execute(_BY_ID_LOCKED if lock else _BY_ID, {"of": study_id}).one_or_none()
         return None if row is None else study_from_row(row)
 
     def row(self, study_id: str) -> Mapping[str, Any]:

@@ -73,7 +73,10 @@ class BytesErased:
 
 def mark_for_deletion(uow: UnitOfWork, command: MarkForDeletion, actor: Actor) -> Deletion:
     """Hide images and have them removed after the time of grace; refused under a legal hold."""
-    study = uow.studies.get(command.study_id, lock=True)
+    study = uow.studies.find(command.study_id, lock=True)
+    if study is None:
+        permit(uow, actor, Action.DELETE_IMAGES)
+        raise NotFound("There is no such study.")
     _permit(uow, actor, study)
     reason = command.reason.strip()
     if not reason:

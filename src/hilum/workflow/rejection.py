@@ -111,7 +111,10 @@ class ReleaseImages:
 
 def reject_instances(uow: UnitOfWork, command: RejectInstances, actor: Actor) -> ToReject:
     """Let a person reject images and return what the note is to name; storing the note is what hides them."""
-    study = uow.studies.get(command.study_id, lock=True)
+    study = uow.studies.find(command.study_id, lock=True)
+    if study is None:
+        permit(uow, actor, Action.REJECT_IMAGES)
+        raise NotFound("There is no such study.")
     permit(uow, actor, Action.REJECT_IMAGES, patient_id=study.patient_id, order_id=study.order_id, study_id=study.id)
     if not command.reason.strip():
         raise MissingField("Say why the images are not to be used.", field="reason")
