@@ -13,6 +13,7 @@ from hilum.cli import (
     diagnose,
     exporting,
     importing,
+    interfaces,
     keys,
     lifecycle,
     operate,
@@ -57,6 +58,8 @@ cli.add_typer(access.tls, name="tls")
 cli.add_typer(keys.clients, name="client")
 cli.add_typer(keys.keys, name="keys")
 cli.command("check")(operate.check)
+cli.command("learn")(interfaces.learn)
+cli.command("conformance")(interfaces.conformance)
 cli.command("diagnose")(diagnose.diagnose)
 cli.command("trace")(operate.trace)
 cli.add_typer(queue.queue, name="queue")

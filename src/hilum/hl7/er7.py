@@ -138,6 +138,16 @@ class Segment:
         self._context = context
         self._fields: list[str] | None = None
 
+    @property
+    def context(self) -> _Text:
+        """What it shares with the other segments of its message."""
+        return self._context
+
+    @property
+    def fields(self) -> Sequence[str]:
+        """All fields as sent; the first is the name."""
+        return self._all()
+
     @classmethod
     def empty(cls, name: str, beside: Segment) -> Segment:
         """A segment without fields, for the message that another one is of."""
