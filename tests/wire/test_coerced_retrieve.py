@@ -15,7 +15,7 @@ from image_peers import keep
 from pydicom.dataset import FileDataset
 
 from fixtures.dicom_files import ct_image, packaged, part10_bytes
-from fixtures.dicomweb_server import Archive, open_archive, path_of
+from fixtures.dicomweb_server import JSON, Archive, open_archive, path_of
 from hilum.storage import tables
 from hilum.storage.store import Store
 
@@ -79,6 +79,8 @@ def test_a_merge_reaches_the_bytes_and_their_etag_at_once(archive: Archive, tmp_
     assert (item.ReasonForTheAttributeModification, item.SourceOfPreviousValues) == ("COERCE", "CT01")
     if shutil.which("dciodvfy"):
         assert set(errors_of(after.content, tmp_path)) <= set(errors_of(before.content, tmp_path))
+    (metadata,) = archive.fetch(f"{path_of(image)}/metadata", headers=JSON).json()
+    assert metadata["04000561"] == read.to_json_dict()["04000561"], "metadata say the same as the bytes"
     part = archive.fetch(path_of(image), status=206, headers={**ALONE, "Range": "bytes=100-1499"})
     assert part.content == after.content[100:1500]
     archive.fetch(path_of(image), status=304, headers={**ALONE, "If-None-Match": after.headers["etag"]})

@@ -202,9 +202,9 @@ class _Rewriting:
         before = b"".join(self._before(tag, there.get(tag)) for tag in sorted(self._values) if tag != CHARACTER_SET)
         parts = [
             written(_MODIFIED_ATTRIBUTES, "SQ", item(before, self._encoding), self._encoding),
-            self._written(_MODIFIED_AT, "DT", said.at.strftime("%Y%m%d%H%M%S+0000")),
-            self._written(_MODIFYING_SYSTEM, "LO", _plain(said.system)),
-            self._written(_PREVIOUS_SOURCE, "LO", _plain(said.source)),
+            self._written(_MODIFIED_AT, "DT", moment_of(said)),
+            self._written(_MODIFYING_SYSTEM, "LO", plain_text(said.system)),
+            self._written(_PREVIOUS_SOURCE, "LO", plain_text(said.source)),
             self._written(_REASON, "CS", said.reason),
         ]
         return b"".join(parts)
@@ -218,7 +218,12 @@ class _Rewriting:
         return piece if isinstance(piece, bytes) else self._source.read(piece[0], _size(piece))
 
 
-def _plain(text: str) -> str:
+def moment_of(said: Provenance) -> str:
+    """Attribute Modification DateTime (0400,0562)."""
+    return said.at.strftime("%Y%m%d%H%M%S+0000")
+
+
+def plain_text(text: str) -> str:
     """A name of ours or of a peer as a value of LO that every character set holds."""
     return "".join(c for c in text if c.isascii() and c.isprintable() and c != "\\")[:64]
 

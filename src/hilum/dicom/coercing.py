@@ -18,7 +18,7 @@ import orjson
 from hilum.archive.blobs import BlobStore
 from hilum.archive.coercion import Coerced, Coercion, Piece, Provenance, coerced
 from hilum.archive.retrieve import IN_MEMORY
-from hilum.dicom.overlay import changes, overlaid_instance
+from hilum.dicom.overlay import Attributes, changes, overlaid_instance, with_originals
 from hilum.settings import Configuration
 from hilum.storage.retrieval import StoredInstance, headers_of, study_of
 from hilum.storage.shown import ShownStudy
@@ -46,13 +46,20 @@ class Coercing:
         study = self._study(row.study_id)
         return self.of_each(study, [row]).get(row.id) if study is not None else None
 
+    def attributes(self, study: ShownStudy, row: StoredInstance, received: Attributes) -> Attributes:
+        """Return the attributes of an instance (DICOM JSON model) as it goes out, original ones included."""
+        laid = overlaid_instance(received, study.truth, study.study_instance_uid, row.series_instance_uid)
+        differing = changes(received, laid) if self._rewrites(study) else {}
+        if differing:
+            said = self._provenance(study, row)
+            laid = with_originals(laid, received, differing, said)
+        return laid
+
     def of_each(self, study: ShownStudy, rows: Sequence[StoredInstance]) -> Mapping[str, Coercion]:
         """Return what is to change in instances of a study, by their ids, of those that do not go out as they came."""
         truth = study.truth
-        if not self._is_on or truth.changed_at is None or (truth.says_nothing and not truth.reassigned):
+        if not self._rewrites(study):
             return {}
-        system = self.configuration.current.dicom.ae_title
-        reason = "CORRECT" if truth.reassigned else "COERCE"
         found: dict[str, Coercion] = {}
         for start in range(0, len(rows), HEADERS_AT_ONCE):
             batch = rows[start : start + HEADERS_AT_ONCE]
@@ -63,7 +70,7 @@ class Coercing:
                 laid = overlaid_instance(received, truth, study.study_instance_uid, row.series_instance_uid)
                 if differing := changes(received, laid):
                     values = {int(key, 16): value for key, value in differing.items()}
-                    found[row.id] = Coercion(values, Provenance(truth.changed_at, system, reason, row.peer))
+                    found[row.id] = Coercion(values, self._provenance(study, row))
         return found
 
     def made(self, row: StoredInstance, coercion: Coercion) -> Coerced:
@@ -100,6 +107,17 @@ class Coercing:
             spilled.flush()
             with mmap(spilled.fileno(), made.length, access=ACCESS_READ) as mapped, memoryview(mapped) as view:
                 yield view
+
+    def _rewrites(self, study: ShownStudy) -> bool:
+        """Whether instances of a study may have to be rewritten at all."""
+        truth = study.truth
+        return self._is_on and truth.changed_at is not None and (truth.reassigned or not truth.says_nothing)
+
+    def _provenance(self, study: ShownStudy, row: StoredInstance) -> Provenance:
+        truth = study.truth
+        assert truth.changed_at is not None
+        reason = "CORRECT" if truth.reassigned else "COERCE"
+        return Provenance(truth.changed_at, self.configuration.current.dicom.ae_title, reason, row.peer)
 
     @property
     def _is_on(self) -> bool:

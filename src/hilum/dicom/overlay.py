@@ -8,8 +8,10 @@ date, a sex) or writes a name in capitals: then it goes out as it came.
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Mapping
 from typing import Any
 
+from hilum.archive.coercion import Provenance, moment_of, plain_text
 from hilum.core.patient import Demographics
 from hilum.core.text import fold
 from hilum.storage.shown import Truth
@@ -26,9 +28,15 @@ PATIENT_SEX = "00100040"
 STUDY_INSTANCE_UID = "0020000D"
 SERIES_INSTANCE_UID = "0020000E"
 REQUEST_ATTRIBUTES = "00400275"
+MODIFIED_ATTRIBUTES = "04000550"
 ORIGINAL_ATTRIBUTES = "04000561"
 # PS3.3 C.7.1.1: what else a sender may have said is no value of the attribute.
 SEXES = frozenset({"M", "F", "O"})
+# What can differ between the two, in the order of tags.
+LAID = (
+    ACCESSION_NUMBER, PATIENT_NAME, PATIENT_ID, ISSUER_OF_PATIENT_ID, ISSUER_QUALIFIERS, PATIENT_BIRTH_DATE,
+    PATIENT_SEX, STUDY_INSTANCE_UID, SERIES_INSTANCE_UID, REQUEST_ATTRIBUTES,
+)  # fmt: skip
 _UNSAID = frozenset({ISSUER_OF_PATIENT_ID, PATIENT_BIRTH_DATE, PATIENT_SEX})
 
 
@@ -65,11 +73,30 @@ def changes(attributes: Attributes, laid: Attributes) -> dict[str, tuple[str, st
 
     Nothing is returned where the instance contradicts nothing of what is laid over it.
     """
-    keys = sorted(attributes.keys() | laid.keys())
-    differing = [key for key in keys if _values(attributes, key) != _values(laid, key)]
+    differing = [key for key in LAID if _values(attributes, key) != _values(laid, key)]
     if not any(_contradicts(key, attributes, laid) for key in differing):
         return {}
     return {key: (str(laid[key]["vr"]), _text(laid[key])) if key in laid else None for key in differing}
+
+
+def with_originals(
+    laid: Attributes, received: Attributes, differing: Mapping[str, tuple[str, str] | None], said: Provenance
+) -> Attributes:
+    """Return the attributes with an item of the Original Attributes Sequence that keeps what differs as received."""
+    before = {
+        key: received.get(key, {"vr": new[0]} if new else {})
+        for key, new in differing.items()
+        if new or key in received
+    }
+    item = {
+        MODIFIED_ATTRIBUTES: {"vr": "SQ", "Value": [before]},
+        "04000562": _element("DT", moment_of(said)),
+        "04000563": _element("LO", plain_text(said.system)),
+        "04000564": _element("LO", plain_text(said.source)),
+        "04000565": _element("CS", said.reason),
+    }
+    earlier = laid.get(ORIGINAL_ATTRIBUTES, {}).get("Value", [])
+    return dict(sorted({**laid, ORIGINAL_ATTRIBUTES: {"vr": "SQ", "Value": [*earlier, item]}}.items()))
 
 
 def _contradicts(key: str, attributes: Attributes, laid: Attributes) -> bool:

@@ -6,9 +6,9 @@ bytes as received in any case, which only some may (`export-original`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import orjson
 from starlette.requests import Request
@@ -22,7 +22,7 @@ from hilum.archive.transcode import IN_MEMORY
 from hilum.core.errors import TooLarge, Unsupported
 from hilum.core.identifiers import new_uid
 from hilum.dicom.exporting import exported
-from hilum.dicom.overlay import overlaid_instance
+from hilum.dicom.overlay import Attributes
 from hilum.dicom.web.door import REVALIDATED, Door, cached, etag_of, not_modified, unchanged
 from hilum.dicom.web.multipart import coalesced
 from hilum.dicom.web.negotiation import MediaRange, accepted, json_type, takes_gzip
@@ -73,7 +73,8 @@ class Wado:
         wishes = [wish for wish in accepted(request) if wish.covers(DICOM)]
         coercions = {} if original else self._door.coercing.of_each(study, rows)
         copies = {} if original else self._door.copies.of(rows)
-        picked = ((row, self._pick(row, copies.get(row.id), wishes)) for row in rows)
+        able = cache(lambda target: self._door.rewriting.able(rows, target))
+        picked = ((row, self._pick(row, copies.get(row.id), wishes, able)) for row in rows)
         chosen = [_Wanted(*found, coercions.get(row.id)) for row, found in picked if found is not None]
         if not chosen:
             raise NotAcceptable("No instance can be sent in a transfer syntax that was asked for.", field="Accept")
@@ -95,11 +96,16 @@ class Wado:
         return response
 
     def _pick(
-        self, row: StoredInstance, copy: StoredInstance | None, wishes: list[MediaRange]
+        self,
+        row: StoredInstance,
+        copy: StoredInstance | None,
+        wishes: list[MediaRange],
+        able: Callable[[str], set[str]],
     ) -> tuple[StoredInstance, str] | None:
         """The bytes of an instance to send, and the transfer syntax to send it in; None where there is none.
 
-        As stored or as compressed wherever that is accepted. Implicit VR is not for the web (PS3.18 8.7.3).
+        As stored or as compressed wherever that is accepted; `able` tells the ids of those that can be made in a transfer
+        syntax. Implicit VR is not for the web (PS3.18 8.7.3).
         """
         for wish in wishes:
             asked, usual = wish.transfer_syntax, copy or row
@@ -112,7 +118,7 @@ class Wado:
                 lossy = self._door.copies.of([row], lossless=False).get(row.id)
                 if lossy is not None and lossy.transfer_syntax_uid == asked:
                     return lossy, asked
-            if asked == EXPLICIT_LITTLE or (asked in ENCODINGS and self._door.rewriting.can(row, asked)):
+            if asked == EXPLICIT_LITTLE or (asked in ENCODINGS and row.id in able(asked)):
                 return row, asked
         return None
 
@@ -186,16 +192,17 @@ class Wado:
             with self._door.store.read() as connection:
                 headers = headers_of(connection, [row.id for row in batch])
             for row in batch:
-                yield before + _with_truth(headers[row.id], row, study, url)
+                received = _linked(headers[row.id], row, url)
+                yield before + orjson.dumps(self._door.coercing.attributes(study, row, received))
                 before = b","
         yield b"]"
 
 
-def _with_truth(header: bytes, row: StoredInstance, study: ShownStudy, url: str) -> bytes:
+def _linked(header: bytes, row: StoredInstance, url: str) -> Attributes:
+    """The header of an instance with absolute links to its bulk data."""
     instance = f"{url}/series/{row.series_instance_uid}/instances/{row.sop_instance_uid}"
     # In JSON text the quotation marks of a value are escaped, so this can only be the member itself.
     linked = header.replace(_RELATIVE, f'"BulkDataURI":"{instance}/bulkdata/'.encode())
-    attributes = orjson.loads(linked)
+    attributes: Attributes = orjson.loads(linked)
     attributes["00083002"] = {"vr": "UI", "Value": [row.transfer_syntax_uid]}
-    laid = overlaid_instance(attributes, study.truth, study.study_instance_uid, row.series_instance_uid)
-    return orjson.dumps(laid)
+    return attributes
