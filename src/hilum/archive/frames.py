@@ -42,7 +42,7 @@ MAX_FRAME_BYTES = 1 << 30
 MAX_TRAILER = 16 << 20
 _PIECE = 1 << 20  # a multiple of every width that words have
 _ITEM, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE0DD
-_NATIVE = frozenset({IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, DEFLATED_LITTLE})
+NATIVE = frozenset({IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, DEFLATED_LITTLE})
 
 # The bytes of a data set: offset, length → exactly that many bytes.
 Reader = Callable[[int, int], bytes]
@@ -164,7 +164,7 @@ def instance_of(reader: Reader, total: int, transfer_syntax_uid: str, head: byte
     if pixels is None:
         raise Unsupported("The instance has no pixel data.", field="PixelData")
     table = frame_table(pixels, walk.attributes, reader, transfer_syntax_uid)
-    native = transfer_syntax_uid in _NATIVE
+    native = transfer_syntax_uid in NATIVE
     frame_syntax = EXPLICIT_LITTLE if native else transfer_syntax_uid
     return Instance(
         walk.attributes, bytes(data[: pixels.offset]), transfer_syntax_uid, frame_syntax, table, reader, pixels, total

@@ -20,11 +20,12 @@ from pydicom.dataset import Dataset
 
 from hilum.archive.codecs import layout_of
 from hilum.archive.encoders import ENCODINGS, JPEG_BASELINE, Encoding, decoded_layout, encoded_colour, why_not
-from hilum.archive.frames import Instance
+from hilum.archive.frames import NATIVE, Instance
 from hilum.archive.native import PixelLayout
 from hilum.archive.part10 import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, file_prefix
 from hilum.archive.render import RenderJob
-from hilum.core.errors import InvalidInput, TooLarge, Unsupported
+from hilum.archive.walk import Attributes
+from hilum.core.errors import HilumError, InvalidInput, TooLarge, Unsupported
 
 Render = Callable[[RenderJob], bytes]
 UNCOMPRESSED = (EXPLICIT_LITTLE, IMPLICIT_LITTLE)
@@ -299,8 +300,13 @@ def rewritten(data: bytes, target: str) -> Transcoded:
         raise Unsupported("The instance can't be rewritten.", field="TransferSyntaxUID") from error
 
 
-def refusal_of(instance: Instance, target: str) -> str:
-    """Why the header of an image forbids a transfer syntax, empty where it does not. Raises as layout_of."""
-    if target not in ENCODINGS:
-        return ""
-    return why_not(decoded_layout(layout_of(instance.attributes), instance.frame_syntax), ENCODINGS[target])
+def refusal_of(attributes: Attributes, transfer_syntax_uid: str, target: str) -> str:
+    """Why the header of an instance forbids a compressed transfer syntax, empty where it does not."""
+    if "7FE00010" not in attributes:
+        return "The instance has no pixels to be compressed."
+    frame_syntax = EXPLICIT_LITTLE if transfer_syntax_uid in NATIVE else transfer_syntax_uid
+    try:
+        layout = layout_of(attributes)
+    except HilumError as error:
+        return error.message
+    return why_not(decoded_layout(layout, frame_syntax), ENCODINGS[target])

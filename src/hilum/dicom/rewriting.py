@@ -7,19 +7,21 @@ One way for WADO-RS, C-GET, C-MOVE and forwarding: images go frame by frame thro
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from mmap import ACCESS_READ, mmap
+
+import orjson
 
 from hilum.archive.coercion import Coerced
 from hilum.archive.frames import Instance, instance_of
 from hilum.archive.landing import Location
 from hilum.archive.retrieve import location_of_row, read_instance
 from hilum.archive.transcode import IN_MEMORY, Render, Transcoded, refusal_of, rewritten, transcoded
-from hilum.core.errors import HilumError, TooLarge, Unsupported
-from hilum.dicom.coercing import Coercing
-from hilum.storage.retrieval import StoredInstance
+from hilum.core.errors import TooLarge, Unsupported
+from hilum.dicom.coercing import HEADERS_AT_ONCE, Coercing
+from hilum.storage.retrieval import StoredInstance, headers_of
 
 LARGEST_DOCUMENT = 256 << 20  # of what is no image
 _NO_IMAGE = "PixelData"
@@ -47,13 +49,17 @@ class Rewriting:
             return rewritten(read_instance(self.coercing.blobs, row), target)
         return rewritten(b"".join(self.coercing.file(row, made)), target)
 
-    def can(self, row: StoredInstance, target: str) -> bool:
-        """Whether an instance can be made in a transfer syntax, as far as its header tells."""
-        try:
-            instance = self._opened(row, None)
-            return instance is not None and not refusal_of(instance, target)
-        except HilumError:
-            return False
+    def able(self, rows: Sequence[StoredInstance], target: str) -> set[str]:
+        """The ids of the instances that can be made in a compressed transfer syntax, as far as their headers tell."""
+        able: set[str] = set()
+        for start in range(0, len(rows), HEADERS_AT_ONCE):
+            batch = {row.id: row for row in rows[start : start + HEADERS_AT_ONCE]}
+            with self.coercing.store.read() as connection:
+                headers = headers_of(connection, list(batch))
+            for row_id, header in headers.items():
+                if not refusal_of(orjson.loads(header), batch[row_id].transfer_syntax_uid, target):
+                    able.add(row_id)
+        return able
 
     def _opened(self, row: StoredInstance, made: Coerced | None) -> Instance | None:
         """The instance opened for its frames, None where it has none."""

@@ -104,8 +104,8 @@ class Wado:
     ) -> tuple[StoredInstance, str] | None:
         """The bytes of an instance to send, and the transfer syntax to send it in; None where there is none.
 
-        As stored or as compressed wherever that is accepted; `able` tells the ids of those that can be made in a transfer
-        syntax. Implicit VR is not for the web (PS3.18 8.7.3).
+        As stored or as compressed wherever that is accepted; `able` tells the ids of those that can be made in a
+        transfer syntax. Implicit VR is not for the web (PS3.18 8.7.3).
         """
         for wish in wishes:
             asked, usual = wish.transfer_syntax, copy or row
