@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from fixtures.dicom_files import ct_image, part10_bytes
-from hilum.app import Application
+from hilum.app import SENDER_KINDS, Application
 from hilum.cli.commands import cli
 from hilum.storage import tables
 
@@ -118,3 +118,15 @@ def test_words_for_people_and_a_file_that_is_neither(home: Path, tmp_path: Path)
     file.write_bytes(b"neither")
     done = CliRunner().invoke(cli, ["--home", str(home), "route", "test", str(file)])
     assert done.exit_code != 0
+
+
+def test_check_knows_the_kinds_that_there_are_senders_for(home: Path) -> None:
+    application = Application(home)
+    application.prepare()
+    try:
+        senders = application.senders()
+        assert set(senders) == set(SENDER_KINDS)
+        for sender in senders.values():
+            sender.close()
+    finally:
+        application.close()
