@@ -327,6 +327,7 @@ def test_documents_are_sent_as_their_class_says_and_do_nothing_here(archive: Arc
         answer = archive.fetch(f"{path_of(image)}/rendered")
         assert answer.headers["content-type"].split(";")[0] == media_type and answer.content == document
         assert answer.headers["content-security-policy"] == "sandbox"
+        assert answer.headers["cross-origin-embedder-policy"] == "require-corp", "OHIF embeds it"
         part = archive.fetch(f"{path_of(image)}/rendered", status=206, headers={"Range": "bytes=0-3"})
         assert part.content == document[:4]
         archive.fetch(f"{path_of(image)}/rendered", status=406, headers={"Accept": "image/png"})

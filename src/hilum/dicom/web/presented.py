@@ -42,8 +42,10 @@ NOTES = {
     MatchState.UNVERIFIED: "Not verified: no order says whose examination this is.",
     MatchState.CONFLICT: "In conflict: this examination contradicts the order that it names.",
 }
+# A page that shares memory, as OHIF's does, lets in only frames that say the same of themselves (HTML, COEP).
+EMBEDDED = {"cross-origin-embedder-policy": "require-corp"}
 # A document of a stranger's must not act in the name of this origin.
-HARMLESS = {"content-disposition": "inline", "content-security-policy": "sandbox"}
+HARMLESS = {"content-disposition": "inline", "content-security-policy": "sandbox", **EMBEDDED}
 Present = Callable[[Request, ShownStudy, StoredInstance, Wishes], Response]
 
 
@@ -104,7 +106,7 @@ class Presented:
         base = _address(root, study.study_instance_uid, row.series_instance_uid, row.sop_instance_uid)
         note = NOTES.get(study.match_state)
         page = report_page(overlaid(self._header(row), study.truth), link, (note,) if note else (), base)
-        headers = cached(etag, REVALIDATED) | {"content-security-policy": POLICY}
+        headers = cached(etag, REVALIDATED) | EMBEDDED | {"content-security-policy": POLICY}
         return Response(page, 200, headers, "text/html; charset=utf-8")
 
     def _waveform(self, request: Request, study: ShownStudy, row: StoredInstance, wishes: Wishes) -> Response:
