@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import chain, reading, security, store
+from benchmarks import chain, pixels, reading, security, store
 from benchmarks.table import machine
 
-AREAS = {"chain": chain.main, "reading": reading.main, "security": security.main, "store": store.main}
+AREAS = {
+    "chain": chain.main,
+    "pixels": pixels.main,
+    "reading": reading.main,
+    "security": security.main,
+    "store": store.main,
+}
 
 
 def main(wanted: list[str]) -> int:
