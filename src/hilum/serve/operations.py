@@ -142,6 +142,9 @@ FORMS: dict[str, tuple[str, ...]] = {
     "link": ("order_id", "reason"),
     "dismiss": ("reason",),
     "replay": ("kind",),
+    "reject": ("series", "code", "reason"),
+    "keep": ("reason",),
+    "release": ("reason",),
     "break-glass": ("identifier", "authority", "reason", "hours"),
     "{grant_id}": ("finding",),
 }
