@@ -148,7 +148,7 @@ def _report_identifier(token: Any) -> Condition:
 
 
 def _study_identifier(token: Any) -> Condition:
-    """Only what is shown matches: the order's accession number for a verified study, else the one on the images.
+    """Only what is shown matches: a verified study's accession number is its order's, an unverified one's its images'.
 
     Each kind of number is looked up in its own index; one condition over both tables would read all studies.
     """
@@ -160,7 +160,7 @@ def _study_identifier(token: Any) -> Condition:
     if Number.ACCESSION in token.numbers:
         ordered = sa.select(named.c.id).join(asked, asked.c.id == named.c.order_id).where(verified)
         found.append(ordered.where(_number(token, asked.c.accession_number, None)))
-        claimed = sa.select(named.c.id).where(sa.not_(verified))
+        claimed = sa.select(named.c.id).where(named.c.match_state == MatchState.UNVERIFIED.value)
         found.append(claimed.where(_number(token, named.c.accession_number, None)))
     return study.c.id.in_(sa.union_all(*found))
 
