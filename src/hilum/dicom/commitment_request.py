@@ -114,7 +114,8 @@ def _request(called: Called, transaction_uid: str, images: Sequence[Candidate], 
             action_type_id=REQUEST_COMMITMENT,
         )
         values = {"TransactionUID": transaction_uid, "ReferencedSOPSequence": references}
+        requestor.answer_with(lambda _, report, event: heard(report, event, transfer_syntax))
         status = requestor.invoke(context_id, command, encode(values, transfer_syntax, "")).status
         if status == SUCCESS:
-            requestor.serve(SAME_ASSOCIATION_SECONDS, lambda _, report, event: heard(report, event, transfer_syntax))
+            requestor.serve(SAME_ASSOCIATION_SECONDS)
         return status

@@ -18,7 +18,7 @@ from hilum.core.errors import HilumError, Unavailable
 from hilum.dicom.dimse.data_set import DataSetBuffer, MemoryBudget
 from hilum.dicom.dimse.dispatch import Response, response_command
 from hilum.dicom.dimse.messages import RESPONSE, CommandSet, encode_command
-from hilum.dicom.dimse.reader import MessageReader
+from hilum.dicom.dimse.reader import Message, MessageReader
 from hilum.dicom.upper_layer.association import Association
 from hilum.dicom.upper_layer.limits import KIB, MIB, Limits
 from hilum.dicom.upper_layer.negotiation import (
@@ -110,6 +110,10 @@ def _accepted(request: AAssociateRQ, answer: AAssociateAC) -> dict[int, Accepted
     return contexts
 
 
+# Of a request of the peer: presentation context, command and data set; returns the status.
+Handle = Callable[[int, CommandSet, bytes], int]
+
+
 class Requestor:
     """An established association on which requests of ours are sent, one after the other."""
 
@@ -119,6 +123,8 @@ class Requestor:
         self._buffer = DataSetBuffer(limits, MemoryBudget(0))
         self._next_message_id = 1
         self._awaiting = False
+        self._handle: Handle | None = None
+        self._served = False
 
     def __enter__(self) -> Requestor:
         return self
@@ -163,39 +169,56 @@ class Requestor:
         self._awaiting = False
         return answer
 
-    def serve(self, seconds: float, handle: Callable[[int, CommandSet, bytes], int]) -> bool:
-        """Wait for a request that the peer sends on our association, and answer it with the status of `handle`.
+    def answer_with(self, handle: Handle) -> None:
+        """From now on answer requests that the peer sends on our association with the status of `handle`."""
+        self._handle = handle
 
-        False where none came in time. Raises Unavailable when what comes can't be read.
+    def serve(self, seconds: float) -> bool:
+        """Wait until a request of the peer is answered, now or before; False where none came in time.
+
+        Raises Unavailable when what comes can't be read.
         """
         end = time.monotonic() + seconds
-        try:
-            message = self._reader.read(self._buffer, lambda context_id: _REQUEST, lambda: time.monotonic() >= end)
+        while not self._served and time.monotonic() < end:
+            message = self._read(lambda: time.monotonic() >= end)
             if message is None:
                 return False
-            command = message.command
+            self._serve(message)
+        return self._served
+
+    def _response(self) -> CommandSet:
+        while True:
+            message = self._read()
+            if message is None:
+                raise Unavailable("The peer ended the association without a response.")
+            if (message.command.command_field or 0) & RESPONSE:
+                return message.command
+            # Each side may invoke: a report of the peer can cross the response to our request.
+            self._serve(message)
+
+    def _read(self, on_tick: Callable[[], bool] | None = None) -> Message | None:
+        largest = _ANSWER if self._handle is None else _REQUEST
+        try:
+            return self._reader.read(self._buffer, lambda context_id: largest, on_tick)
+        except HilumError as error:
+            self._association.abort(error.message)
+            raise Unavailable("What the peer sends can't be read.") from error
+
+    def _serve(self, message: Message) -> None:
+        command = message.command
+        if self._handle is None or (command.command_field or 0) & RESPONSE:
+            self._association.abort("a request comes where a response should")
+            raise Unavailable("The peer sends a request instead of a response.")
+        try:
             content = self._buffer.finish().tobytes() if command.has_data_set else b""
-            status = handle(message.presentation_context_id, command, content)
+            status = self._handle(message.presentation_context_id, command, content)
             answer = encode_command(response_command(command, Response(status)), with_data_set=False)
         except HilumError as error:
             self._association.abort(error.message)
-            raise Unavailable("The peer's request can't be read.") from error
+            raise Unavailable("The peer's request can't be answered.") from error
         finally:
             self._buffer.end()
-        return self._association.send(message.presentation_context_id, answer)
-
-    def _response(self) -> CommandSet:
-        try:
-            message = self._reader.read(self._buffer, lambda context_id: _ANSWER)
-        except HilumError as error:
-            self._association.abort(error.message)
-            raise Unavailable("The peer's response can't be read.") from error
-        if message is None:
-            raise Unavailable("The peer ended the association without a response.")
-        if not (message.command.command_field or 0) & RESPONSE:
-            self._association.abort("a request comes where a response should")
-            raise Unavailable("The peer sends a request instead of a response.")
-        return message.command
+        self._served = self._association.send(message.presentation_context_id, answer)
 
 
 def associate(
