@@ -378,3 +378,21 @@ def test_options_that_are_not_applied_are_said(light: Archive) -> None:
     answer = light.fetch("/studies?emptyvaluematching=true&multiplevaluematching=false", headers=JSON)
     assert "These options are not applied: emptyvaluematching" in answer.headers["warning"]
     assert "warning" not in light.fetch("/studies?fuzzymatching=true&PatientName=doe", headers=JSON).headers
+
+
+def test_the_next_page_begins_at_its_place_in_the_index(light: Archive) -> None:
+    from hilum.core.scope import EVERYTHING
+    from hilum.storage.qido import Page, find_studies
+
+    for _ in range(3):
+        light.scan()
+    with light.store.read() as db:
+        (first, *_), _ = find_studies(db, [], EVERYTHING, Page(1))
+        with counted_statements(light.store) as sent:
+            rest, more = find_studies(db, [], EVERYTHING, Page(10, after=first.study.id))
+    assert len(rest) == 2 and more == 0
+    listed = next(each for each in sent if "ORDER BY" in each)
+    with light.store.engine.connect() as db:
+        arguments = tuple("x" for _ in range(listed.count("?")))
+        plan = [str(row[-1]) for row in db.exec_driver_sql("EXPLAIN QUERY PLAN " + listed, arguments)]
+    assert any(step.startswith("SEARCH study USING INDEX") and "study_date" in step for step in plan), plan
