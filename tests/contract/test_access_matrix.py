@@ -445,6 +445,8 @@ def _message(entry: str, number: str, sender: str = "EPIC|GENHOSP") -> bytes:
             other = f"{number}9^^^GENHOSP^MR"
             more = f"PID|2||{other}||Doe^Jane||19800102|F" if kind == "ADT^A37" else f"MRG|{other}"
             rest += [more] if HL7[entry] is Action.MERGE_PATIENTS else ["PV1|1|O"]
+        case "SIU":
+            rest = [f"SCH|A{number}" + "|" * 25 + f"P{number}^EPIC", pid, "RGS|1", "AIS|1||CTCHEST|20260302120000"]
         case "ORU":
             rest = [pid, f"OBR|1|P{number}^EPIC||CTCHEST^CT^L" + "|" * 18 + "20260302120000|||F|||||||9&READER&RITA",
                     "OBX|1|TX|1^F^L||Clear.||||||F"]  # fmt: skip
@@ -475,8 +477,8 @@ def test_each_message_is_applied_for_who_may_and_for_nobody_else(interface: tupl
         return store.run(receive_message, reception.command, actor or reception.actor)
 
     kind = entry.partition(" ")[0]
-    if HL7[entry] is Action.RELAY_REPORT or entry.endswith((" XO", " CA", " DC")):
-        send("ORM^O01 NW" if HL7[entry] is Action.RELAY_REPORT else f"{kind} NW")
+    if kind.startswith(("ORU", "SIU")) or entry.endswith((" XO", " CA", " DC")):
+        send("ORM^O01 NW" if kind.startswith(("ORU", "SIU")) else f"{kind} NW")
     if entry == "ADT^A37":
         send("ADT^A40")
     wanted = {Action.RECEIVE_MESSAGE, HL7[entry]}

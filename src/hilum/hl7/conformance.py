@@ -61,7 +61,7 @@ class _Watched(Segment):
     @classmethod
     def of(cls, segment: Segment, looked_at: set[tuple[str, int]]) -> _Watched:
         watched = cls(segment.name, segment.raw, segment.context)
-        watched._fields = list(segment.fields)
+        watched._fields = list(segment._all())
         watched.looked_at = looked_at
         return watched
 

@@ -143,11 +143,6 @@ class Segment:
         """What it shares with the other segments of its message."""
         return self._context
 
-    @property
-    def fields(self) -> Sequence[str]:
-        """All fields as sent; the first is the name."""
-        return self._all()
-
     @classmethod
     def empty(cls, name: str, beside: Segment) -> Segment:
         """A segment without fields, for the message that another one is of."""

@@ -19,6 +19,7 @@ from hilum.core.patient import PatientIdentifier
 from hilum.hl7.adapted import require_fields
 from hilum.hl7.er7 import Segments
 from hilum.hl7.profiles import Incoming
+from hilum.hl7.translate_appointment import order_of_appointment, slots_of_appointment
 from hilum.hl7.translate_order import OrderGroup, order_groups, reference_from_group, request_from_group
 from hilum.hl7.translate_patient import (
     event_time,
@@ -35,6 +36,7 @@ from hilum.security.guard import permit
 from hilum.security.policy import Action
 from hilum.storage.unit_of_work import UnitOfWork
 from hilum.workflow.access import note_visit
+from hilum.workflow.appointments import BookAppointment, book_appointment, cancel_appointment
 from hilum.workflow.inbound import Applied
 from hilum.workflow.ordering import (
     OrderReference,
@@ -217,6 +219,52 @@ def _reports(incoming: Incoming) -> Prepared:
     return Prepared(apply)
 
 
+def _appointment(incoming: Incoming) -> Prepared:
+    """A booking, its change, or a change of its resources."""
+    reference = order_of_appointment(incoming)
+    if reference is None:
+        return _kept(incoming)
+    slots = slots_of_appointment(incoming)
+
+    def run(uow: UnitOfWork, named: OrderReference, actor: Actor) -> Order:
+        return book_appointment(uow, BookAppointment(named, slots), actor)
+
+    return _of_order(reference, run)
+
+
+def _no_appointment(incoming: Incoming) -> Prepared:
+    """A booking that is cancelled, discontinued, deleted, or that nobody came to."""
+    reference = order_of_appointment(incoming)
+    return _kept(incoming) if reference is None else _of_order(reference, cancel_appointment)
+
+
+def _of_order(reference: OrderReference, run: Callable[[UnitOfWork, OrderReference, Actor], Order]) -> Prepared:
+    def apply(uow: UnitOfWork, message_id: str, actor: Actor) -> Applied:
+        order = _in_sch(lambda: run(uow, _named_here(uow, _journaled(reference, message_id)), actor))
+        return Applied(order, patient_id=order.patient_id, order_id=order.id)
+
+    return Prepared(apply)
+
+
+def _in_sch(run: Callable[[], Order]) -> Order:
+    """Numbers of an order stand in SCH here."""
+    try:
+        return run()
+    except HilumError as error:
+        error.field = {"ORC-2": "SCH-26", "ORC-3": "SCH-27"}.get(error.field or "", error.field)
+        raise
+
+
+def _kept(incoming: Incoming) -> Prepared:
+    """What is of no order here: acknowledged, and kept in the journal."""
+
+    def apply(uow: UnitOfWork, message_id: str, actor: Actor) -> Applied:
+        permit(uow, actor, Action.CHANGE_ORDER, message_id=message_id)
+        return Applied()
+
+    return Prepared(apply)
+
+
 # MSH-9.1, MSH-9.2 (HL7 tables 0076, 0003).
 MESSAGES: dict[str, dict[str, Callable[[Incoming], Prepared]]] = {
     "ADT": {
@@ -243,6 +291,22 @@ MESSAGES: dict[str, dict[str, Callable[[Incoming], Prepared]]] = {
     "OMG": {"O19": _orders},
     "OMI": {"O23": _orders},
     "ORU": {"R01": _reports},
+    "SIU": {
+        "S12": _appointment,  # new
+        "S13": _appointment,  # other time
+        "S14": _appointment,  # other details
+        "S15": _no_appointment,  # cancelled
+        "S16": _no_appointment,  # discontinued
+        "S17": _no_appointment,  # deleted
+        "S18": _appointment,  # a service or resource more
+        "S19": _appointment,  # one cancelled
+        "S20": _appointment,  # one discontinued
+        "S21": _appointment,  # one deleted
+        "S22": _appointment,  # one for another
+        "S23": _kept,  # times of a resource blocked
+        "S24": _kept,  # and open again
+        "S26": _no_appointment,  # the patient did not come
+    },
 }
 
 

@@ -166,6 +166,7 @@ HL7: Mapping[str, Action] = {
         )
     },
     "ORU^R01": A.RELAY_REPORT,
+    **{f"SIU^S{number}": A.CHANGE_ORDER for number in (*range(12, 25), 26)},
 }
 
 
