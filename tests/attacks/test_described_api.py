@@ -37,8 +37,10 @@ def composed(department: Department) -> list[Any]:
 
     application = Application(department.home)
     try:
-        routes: list[Any] = application.http()._app.routes  # type: ignore[attr-defined]
-        return routes
+        app: Any = application.http()
+        while not hasattr(app, "routes"):  # the gate, and the wait for the index, stand before them
+            app = app._app
+        return list(app.routes)
     finally:
         application.close()
 

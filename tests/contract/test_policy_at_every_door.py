@@ -35,7 +35,9 @@ def routes(department: Department) -> set[str]:
     application = Application(department.home)
     try:
         composed = application.http()
-        return {route.path for route in composed._app.routes}
+        while not hasattr(composed, "routes"):  # the gate, and the wait for the index, stand before them
+            composed = composed._app
+        return {route.path for route in composed.routes}
     finally:
         application.close()
 
