@@ -35,11 +35,11 @@ class AnnounceInstances:
 
 def announce_instances(uow: UnitOfWork, command: AnnounceInstances, actor: Actor) -> int:
     """Say that a study has received images, before it is complete; return how many are new."""
-    return announce(uow, uow.studies.get(command.study_id, lock=True), actor)
+    return announce(uow, uow.studies.get(command.study_id, lock=True), actor.name)
 
 
-def announce(uow: UnitOfWork, study: Study, actor: Actor) -> int:
-    """Say what a study has received since it was last said; the study is locked."""
+def announce(uow: UnitOfWork, study: Study, part: str) -> int:
+    """Say what a study, which is locked, has received since it was last said; `part` of Hilum says so."""
     fresh = take_unannounced(uow, study.id)
     if fresh:
         uow.emit(
@@ -48,7 +48,7 @@ def announce(uow: UnitOfWork, study: Study, actor: Actor) -> int:
             order_id=study.order_id,
             study_id=study.id,
             standard="Hilum",
-            peer=actor.name,
+            peer=part,
             details={"new": fresh, "instances": study.instance_count},
         )
     return fresh

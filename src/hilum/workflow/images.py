@@ -132,7 +132,7 @@ def complete_study(uow: UnitOfWork, command: CompleteStudy, actor: Actor) -> boo
     if said is not ExamsSay.ALL_HERE and study.last_received_at > uow.now - quiet:
         return False
     late = was_complete_before(uow, study.id)
-    announce(uow, study, actor)
+    announce(uow, study, actor.name)
     uow.studies.complete(study.id)
     uow.emit(
         EventName.STUDY_COMPLETED,
