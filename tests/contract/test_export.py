@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import shutil
 import subprocess
-import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 import sqlalchemy as sa
 from pydicom.fileset import FileSet
 
+from fixtures.command_line import hilum
 from fixtures.dicom_files import ct_image, packaged, part10_bytes
 from fixtures.dicomweb_server import Archive, open_archive, path_of
 from hilum.app import Application
@@ -52,10 +52,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def command(home: Path, *arguments: str, code: int = 0) -> str:
-    line = [sys.executable, "-m", "hilum.cli", "--home", str(home), "export", *arguments]
-    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    done = hilum("--home", str(home), "export", *arguments)
+    said = (done.out + done.err).decode()
+    assert done.code == code, said
+    return said
 
 
 def studies(home: Path) -> list[str]:

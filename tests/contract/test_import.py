@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
@@ -16,6 +14,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from fixtures.command_line import hilum
 from fixtures.dicom_files import ct_image, packaged, part10_bytes
 from fixtures.stores import open_store
 from hilum.app import Application
@@ -214,16 +213,16 @@ def test_the_command_says_what_became_of_each_file(tmp_path: Path, folder: Path)
     assert application.keyring
     application.close()
 
-    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "hilum.cli", "--home", str(tmp_path / "home"), "import", *arguments]
-        return subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
+    def command(*arguments: str) -> tuple[int, str]:
+        done = hilum("--home", str(tmp_path / "home"), "import", *arguments)
+        return done.code, done.out.decode()
 
-    done = command(str(folder), "--issuer", "OLD")
-    assert done.returncode == 1, done.stderr
-    assert "7 files: 1 known, 2 not DICOM, 2 refused, 2 stored" in done.stdout
-    assert f"refused: {folder}/cut.dcm: PixelData: The pixel data claims more bytes than there are." in done.stdout
+    code, said = command(str(folder), "--issuer", "OLD")
+    assert code == 1
+    assert "7 files: 1 known, 2 not DICOM, 2 refused, 2 stored" in said
+    assert f"refused: {folder}/cut.dcm: PixelData: The pixel data claims more bytes than there are." in said
     with application.store.read() as db:
         assert set(db.execute(sa.select(tables.study.c.patient_authority)).scalars()) == {"OLD"}
     application.close()
-    lines = [json.loads(line) for line in command("--json", str(folder / "deep")).stdout.splitlines()]
+    lines = [json.loads(line) for line in command("--json", str(folder / "deep"))[1].splitlines()]
     assert [line["became"] for line in lines] == ["known", "known"]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from fixtures.command_line import hilum
 from fixtures.dicom_files import ct_image, dataset_bytes
 from fixtures.stores import MODALITY, open_store
 from hilum import telemetry
@@ -170,9 +169,9 @@ def test_the_scrub_reads_at_its_rate_goes_on_after_a_restart_and_rests_between_p
 ) -> None:
     rows = stored(ingest, 6)
     each = rows[0].object_length / 1e6
-    # Two instances a turn of five seconds.
+    # Two instances a turn of seven seconds; their lengths differ by those of their UIDs.
     home = tmp_path / "home"
-    config = configured(home, f"verify_mb_per_second = {2 * each / 5}\nverify_every_days = 1\n")
+    config = configured(home, f"verify_mb_per_second = {1.5 * each / 5}\nverify_every_days = 1\n")
     clock = [0.0]
     ingest.blobs.put(rows[4].object_key, flip(ingest.blobs.get(rows[4].object_key), rows[4].dataset_offset + 200))
 
@@ -182,12 +181,12 @@ def test_the_scrub_reads_at_its_rate_goes_on_after_a_restart_and_rests_between_p
             scrub.run()
             done += 1
             assert not scrub.due()  # its rate is used up
-            clock[0] += 5.1
+            clock[0] += 7
         return done
 
     first = Scrub(ingest.store, ingest.blobs, config, lambda: clock[0])
     first.run()
-    clock[0] += 5.1
+    clock[0] += 7
     assert listed(ingest) == []
     # Another process goes on where the first was.
     assert turns(Scrub(ingest.store, ingest.blobs, config, lambda: clock[0])) == 3
@@ -224,16 +223,16 @@ def test_the_command_names_what_is_damaged_and_where_and_exits_with_one(tmp_path
     rows = stored(application.ingest, 2)
     application.close()
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "hilum.cli", "--home", str(tmp_path / "home"), "verify", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    def run(*arguments: str) -> tuple[int, str]:
+        done = hilum("--home", str(tmp_path / "home"), "verify", *arguments)
+        return done.code, done.out.decode()
 
-    done = run()
-    assert (done.returncode, done.stdout.split(",")[0]) == (0, "2 instances")
+    code, said = run()
+    assert (code, said.split(",")[0]) == (0, "2 instances")
     path = tmp_path / "home/archive" / rows[1].object_key
     path.write_bytes(flip(path.read_bytes(), rows[1].dataset_offset + 300))
-    done = run("--json", "--rate", "100")
-    assert done.returncode == 1, done.stderr
-    (line,) = json.loads(done.stdout)["damaged"]
+    code, said = run("--json", "--rate", "100")
+    assert code == 1
+    (line,) = json.loads(said)["damaged"]
     assert (line["damage"], line["instance"]) == ("changed", rows[1].sop_instance_uid)
     assert (line["object"], line["offset"]) == (rows[1].object_key, rows[1].object_offset)

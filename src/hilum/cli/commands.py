@@ -9,6 +9,7 @@ import typer
 
 from hilum.cli import (
     access,
+    backup,
     demo,
     diagnose,
     exporting,
@@ -73,5 +74,7 @@ cli.add_typer(operate.messages, name="messages")
 cli.add_typer(trail.audit, name="audit")
 cli.command("reindex")(trail.reindex)
 cli.command("verify")(verify.verify)
+cli.command("backup")(backup.backup)
+cli.command("restore")(backup.restore)
 cli.command("import")(importing.import_)
 cli.command("export")(exporting.export)
