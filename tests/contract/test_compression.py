@@ -22,12 +22,14 @@ from hilum.archive.blobs import open_store as open_blobs
 from hilum.archive.file_blobs import FileBlobs
 from hilum.archive.ingest import Ingest
 from hilum.archive.integrity import verify
-from hilum.archive.landing import open_landing
+from hilum.archive.landing import open_landing, read_dataset
 from hilum.archive.part10 import EXPLICIT_LITTLE
 from hilum.archive.render_pool import RenderPool
 from hilum.archive.retrieve import location_of_row, read_instance
 from hilum.core.errors import Unavailable
+from hilum.dicom.coercing import Coercing
 from hilum.dicom.copies import Copies
+from hilum.dicom.dimse.retrieve import Outgoing
 from hilum.jobs.compression import Compression
 from hilum.settings import Configuration
 from hilum.storage import tables
@@ -275,6 +277,27 @@ def test_the_web_serves_the_copy_unless_another_syntax_is_named(
         archive.fetch(
             path_of(image), status=406, headers={"Accept": "application/dicom; transfer-syntax=1.2.840.10008.1.2.4.102"}
         )
+
+
+def test_a_peer_gets_the_copy_where_it_does_not_take_the_original(
+    files: Ingest, tmp_path: Path, pool: RenderPool
+) -> None:
+    image = put(files)
+    job = compression(files, tmp_path, pool)
+    job.run()
+    (row,) = instances(files.store)
+    copy = Copies(files.store, job.configuration).of([row])[row.id]
+    outgoing = Outgoing(Coercing(files.store, files.blobs, job.configuration), pool)
+    name = str(image.SOPClassUID)
+    contexts = {(name, HTJ2K): 1, (name, "1.2.840.10008.1.2"): 3, (name, EXPLICIT_LITTLE): 5}
+    for kept, number in ((row, 5), (copy, 1)):
+        with outgoing.ready(row, contexts) as (context_id, data_set):
+            assert context_id == number
+            assert bytes(data_set) == read_dataset(files.blobs, location_of_row(kept))
+        contexts.pop((name, EXPLICIT_LITTLE), None)
+    with outgoing.ready(row, {(name, "1.2.840.10008.1.2"): 3}) as (context_id, data_set):
+        assert context_id == 3
+        assert image.PixelData in bytes(data_set)
 
 
 def test_rules_that_can_not_be_are_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import openjpeg
 import pydicom
@@ -203,3 +204,19 @@ def test_pixels_that_no_codec_here_holds_are_refused(kind: str) -> None:
 def test_a_frame_that_is_cut_is_no_image_in_any_syntax() -> None:
     with pytest.raises(InvalidInput):
         encoded_frame(b"\0" * 10, EXPLICIT_LITTLE, PICTURES["8 bits"], RLE_LOSSLESS, 0)
+
+
+def test_what_is_only_read_is_read_too() -> None:
+    """JPEG Lossless with another predictor (process 14), and JPEG XL, of which nothing here makes any."""
+    for name in ("16 bits", "RGB"):
+        picture = PICTURES[name]
+        values = values_for(picture)
+        colour = {"colorspace": "RGB", "outcolorspace": "RGB"} if values.ndim == 3 else {}
+        jpeg = imagecodecs.jpeg8_encode(values, lossless=True, predictor=4, bitspersample=picture.bits_stored, **colour)
+        assert np.array_equal(decode_frame(bytes(jpeg), "1.2.840.10008.1.2.4.57", picture), values)
+        xl = bytes(imagecodecs.jpegxl_encode(values, lossless=True))
+        assert np.array_equal(decode_frame(xl, "1.2.840.10008.1.2.4.110", picture), values)
+        with pytest.raises(InvalidInput):
+            decode_frame(xl, "1.2.840.10008.1.2.4.110", replace(picture, rows=20))
+        with pytest.raises(InvalidInput):
+            decode_frame(xl[:100], "1.2.840.10008.1.2.4.110", picture)

@@ -39,6 +39,8 @@ _END_OF_IMAGE = b"\xff\xd9"
 # 12-bit and lossless JPEG, which pydicom's free plugins do not read.
 _LIBJPEG = frozenset(_JPEG_FAMILY + process for process in ("51", "57", "70"))
 _OPENJPH = frozenset(_JPEG_FAMILY + process for process in ("201", "202", "203"))
+# Lossless, recompressed JPEG, and general; pydicom does not know of them.
+_JPEG_XL = frozenset(_JPEG_FAMILY + process for process in ("110", "111", "112"))
 # Decoders that fill up a cut image with grey, or take seconds to notice that it is cut.
 _NEED_AN_END = _LIBJPEG | {_JPEG_FAMILY + process for process in ("80", "81")}
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}  # ITU-T T.81 B.1.1.3, T.87 for JPEG-LS
@@ -124,7 +126,9 @@ def decode_codestream(frame: bytes, transfer_syntax_uid: str, layout: PixelLayou
         if transfer_syntax_uid in _LIBJPEG:
             return _by_libjpeg(frame, layout)
         if transfer_syntax_uid in _OPENJPH:
-            return _by_openjph(frame, layout)
+            return _fitted(imagecodecs.htj2k_decode(frame), layout)
+        if transfer_syntax_uid in _JPEG_XL:
+            return _fitted(imagecodecs.jpegxl_decode(frame), layout)
         return _by_pydicom(frame, transfer_syntax_uid, layout)
     except HilumError:
         raise
@@ -178,9 +182,8 @@ def _by_libjpeg(frame: bytes, layout: PixelLayout) -> NDArray[Any]:
     return pixels
 
 
-def _by_openjph(frame: bytes, layout: PixelLayout) -> NDArray[Any]:
-    """HTJ2K, of which OpenJPH decodes several times as many frames as OpenJPEG."""
-    pixels: NDArray[Any] = imagecodecs.htj2k_decode(frame)
+def _fitted(pixels: NDArray[Any], layout: PixelLayout) -> NDArray[Any]:
+    """What a decoder gave that knows only of its codestream (OpenJPH, libjxl), as the header says it is."""
     if pixels.ndim == 3 and pixels.shape[0] == 3 and pixels.shape != layout.shape:
         pixels = pixels.transpose(1, 2, 0)  # components without a common transformation come one after the other
     if pixels.shape != layout.shape:
@@ -191,7 +194,7 @@ def _by_openjph(frame: bytes, layout: PixelLayout) -> NDArray[Any]:
         pixels = np.right_shift(np.left_shift(pixels, spare).view(f"i{pixels.dtype.itemsize}"), spare)
     elif not layout.signed and pixels.dtype.kind == "i":
         pixels = pixels.view(f"u{pixels.dtype.itemsize}") & ((1 << layout.bits_stored) - 1)
-    if pixels.dtype.itemsize > kind.itemsize:
+    if pixels.dtype.itemsize > kind.itemsize or pixels.dtype.kind not in "iu":
         raise InvalidInput("The frame has more bits than the header says.", field=layout.keyword)
     return as_rgb(pixels.astype(kind, copy=False), layout)
 
