@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from fixtures.stores import MODALITY
+from fixtures.dicom_files import ct_image, part10_bytes
+from fixtures.rejection_notes import note_for
+from fixtures.stores import MODALITY, open_store
 from fixtures.ward import PAGE, RADIOLOGIST, SCANNER, Ward, naming, on_images
+from hilum.archive.file_blobs import FileBlobs
+from hilum.archive.ingest import Ingest
+from hilum.archive.landing import open_landing
+from hilum.archive.recovery import reindex
 from hilum.core.actor import Actor, ActorKind, Door, Role
 from hilum.core.errors import Forbidden, IllegalTransition, MissingField, NotFound, Rejected
 from hilum.core.event import EventName
@@ -269,3 +276,25 @@ def test_a_person_shows_withheld_images_with_a_reason(ward: Ward) -> None:
     assert not [each for each in ward.open_items(ExceptionKind.WRONG_WORKLIST_ENTRY) if each.study_id]
     with pytest.raises(IllegalTransition):
         ward.store.run(release_images, ReleaseImages(item.id, "again", PAGE), RADIOLOGIST)
+
+
+def test_an_index_that_is_made_anew_from_bytes_forgets_no_rejection(tmp_path: Path) -> None:
+    blobs = FileBlobs(tmp_path / "archive")
+    landing = open_landing(blobs, "tester", segment_bytes=1 << 20)
+    images = [ct_image(StudyInstanceUID="1.2.3", SeriesInstanceUID="1.2.3.1") for _ in range(3)]
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    first = Ingest(open_store("sqlite", tmp_path / "one"), blobs, landing)
+    notes = ((note_for(images[0]), ENTRUSTED), (note_for(images[1]), MODALITY), (note_for(images[2]), RADIOLOGIST))
+    for image in images:
+        first.store_file(part10_bytes(image), source=SCANNER, actor=MODALITY)
+    for note, actor in notes:
+        first.store_file(part10_bytes(note), source=SCANNER, actor=actor)
+    landing.close()
+    second = Ingest(open_store("sqlite", tmp_path / "two"), blobs, landing)
+    assert reindex(second).indexed == 6
+    expected = {images[1].SOPInstanceUID, notes[1][0].SOPInstanceUID}
+    for ingest in (first, second):
+        with ingest.store.read() as db:
+            assert {each.sop_instance_uid for each in find_instances(db, [], EVERYTHING, Page(100))[0]} == expected
+        ingest.store.close()
