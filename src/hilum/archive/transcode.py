@@ -58,11 +58,6 @@ class Transcoded:
         return pieces(), None if self.length is None else len(prefix) + self.length
 
 
-def can_become(transfer_syntax_uid: str) -> bool:
-    """Whether images are offered in a transfer syntax at all."""
-    return transfer_syntax_uid in UNCOMPRESSED or transfer_syntax_uid in ENCODINGS
-
-
 def frame_as(instance: Instance, number: int, target: str, render: Render, quality: int = 90) -> bytes:
     """One frame in a transfer syntax; as it is where that is its own. Raises Unsupported where it can't be made."""
     if target == instance.frame_syntax or (target in UNCOMPRESSED and instance.frame_syntax == EXPLICIT_LITTLE):
