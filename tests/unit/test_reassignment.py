@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from fixtures.stores import HL7_PEER
-from fixtures.ward import RADIOLOGIST, TECHNOLOGIST, Ward, image, naming, on_images
+from fixtures.ward import PAGE, RADIOLOGIST, TECHNOLOGIST, Ward, during, image, naming, on_images
 from hilum.core.actor import Actor, ActorKind, Door, Role
 from hilum.core.errors import Conflict, Forbidden, HilumError, MissingField, NotFound
 from hilum.core.event import EventName
@@ -29,6 +29,7 @@ from hilum.workflow.reassignment import (
     reassign_study,
     undo_reassignment,
 )
+from hilum.workflow.reporting import SignReport, sign_report
 
 WHY = "The technologist chose the wrong line."
 
@@ -245,3 +246,22 @@ def test_only_the_latest_of_several_moves_is_taken_back(sqlite_store: Store) -> 
     assert get(ward, study.id).patient_id == second.id
     undo(ward, first)
     assert get(ward, study.id).patient_id == study.patient_id
+
+
+def test_a_report_that_is_being_signed_holds_its_images(ward: Ward) -> None:
+    wrong, study = exam(ward, "1")
+    right = ward.place("2")
+    sign = SignReport(wrong.id, ReportStatus.FINAL, "Clear.", "", None, PAGE)
+    command = ReassignStudy(study.id, Whose.of(study), right.patient_id, right.id, WHY)
+    signed, moved = during(ward.store, (sign_report, sign, RADIOLOGIST), (reassign_study, command, TECHNOLOGIST))
+    assert signed is None and isinstance(moved, Conflict)
+    assert get(ward, study.id).order_id == wrong.id
+
+
+def test_two_people_who_move_the_same_study_do_not_both_succeed(ward: Ward) -> None:
+    _, study = exam(ward, "1")
+    orders = [ward.place(number) for number in ("2", "3")]
+    one, two = (ReassignStudy(study.id, Whose.of(study), each.patient_id, each.id, WHY) for each in orders)
+    first, second = during(ward.store, (reassign_study, one, TECHNOLOGIST), (reassign_study, two, RADIOLOGIST))
+    assert first is None and isinstance(second, Conflict)
+    assert get(ward, study.id).order_id == orders[0].id
