@@ -185,13 +185,13 @@ class Ingest:
                     seen.add(uid)
                     fresh[number] = arrived
             except HilumError as error:
-                outcomes[number] = error
+                outcomes[number] = _alone(error)
         outcomes |= zip(fresh, self._store_fresh(list(fresh.values()), sender), strict=True)
         for number in singly:
             try:
                 outcomes[number] = self.store_file(contents[number], source=source, actor=actor, issuer=issuer)
             except HilumError as error:
-                outcomes[number] = error
+                outcomes[number] = _alone(error)
         return [outcomes[number] for number in range(len(contents))]
 
     def _store_fresh(self, arrived: list[Arrived], sender: Sender) -> list[Ingested | HilumError]:
@@ -218,7 +218,7 @@ class Ingest:
                 try:
                     outcomes.append(self._record(each.identity, command, sender.actor, recoverable=True))
                 except HilumError as error:
-                    outcomes.append(error)
+                    outcomes.append(_alone(error))
             return outcomes
 
     def store_file(self, content: Dataset, *, source: Source, actor: Actor, issuer: str = "") -> Ingested:
@@ -304,6 +304,12 @@ class Ingest:
             # Two senders met on one study too often in a row: nothing is wrong with the instance itself.
             raise Unavailable("The index is busy with this study.") from error
         return Ingested.of(named, recorded)
+
+
+def _alone(error: HilumError) -> HilumError:
+    """The error without the frames it came through: they hold what was unfolded, hundreds of megabytes at worst."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 def _read(dataset: Dataset, transfer_syntax_uid: str) -> Arrived:
