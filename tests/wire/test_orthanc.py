@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import socket
 import subprocess
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from dicom_door import Department, department
 from dicom_wire import eventually
-from image_peers import STUDY_MOVE, asked, counts, every_syntax, keep, with_peers
+from image_peers import STUDY_MOVE, asked, counts, every_syntax, keep, stored_bytes, with_peers
 from pynetdicom import AE
 
+from fixtures.dicom_files import part10_bytes
 from fixtures.ports import free_ports
+from fixtures.stores import open_store
+from hilum.archive.file_blobs import FileBlobs
+from hilum.archive.importing import Became, Ledger, import_paths
+from hilum.archive.ingest import Ingest
+from hilum.archive.landing import open_landing
+from hilum.core.actor import system_actor
 from hilum.storage import tables
 
 ORTHANC = shutil.which("Orthanc")
@@ -33,6 +44,7 @@ IMAGES = every_syntax(STUDY)
 class Orthanc:
     web: str
     hilum: Department
+    storage: Path
 
     def ask(self, path: str, body: Any = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
@@ -60,7 +72,7 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
         (folder / "orthanc.json").write_text(json.dumps(settings), encoding="utf-8")
         command = [str(ORTHANC), str(folder / "orthanc.json")]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-            peer = Orthanc(f"http://127.0.0.1:{web}", hilum)
+            peer = Orthanc(f"http://127.0.0.1:{web}", hilum, folder / "db")
             try:
                 assert eventually(lambda: _listens(web), within=30)
                 yield peer
@@ -105,3 +117,30 @@ def test_orthanc_is_assured_of_what_we_hold_and_told_what_we_do_not(orthanc: Ort
     assert sorted(each["SOPInstanceUID"] for each in report["Success"]) == sorted(uid for _, uid in held)
     assert [each["SOPInstanceUID"] for each in report["Failures"]] == [missing[1]]
     assert [row.state for row in orthanc.hilum.rows(tables.commitment_request)] == ["reported"]
+
+
+def test_the_folder_of_orthanc_is_imported_byte_for_byte(orthanc: Orthanc, tmp_path: Path) -> None:
+    for image in IMAGES.values():
+        sent = urllib.request.Request(f"{orthanc.web}/instances", part10_bytes(image), method="POST")
+        urllib.request.urlopen(sent, timeout=30).close()
+    assert orthanc.ask("/statistics")["CountInstances"] == len(IMAGES)
+    blobs = FileBlobs(tmp_path / "archive")
+    landing, store = open_landing(blobs, "tester"), open_store("sqlite", tmp_path)
+    ledger = Ledger(tmp_path / "ledger", [orthanc.storage])
+    became = Counter(
+        done.became
+        for done in import_paths(
+            Ingest(store, blobs, landing), [orthanc.storage], system_actor("test"), ledger, largest=1 << 30
+        )
+    )
+    assert became[Became.STORED] == len(IMAGES)
+    assert not became[Became.REFUSED]
+    theirs = set()
+    for known in orthanc.ask("/instances"):
+        with urllib.request.urlopen(f"{orthanc.web}/instances/{known}/file", timeout=30) as answer:
+            theirs.add(hashlib.sha256(stored_bytes(answer.read())).hexdigest())
+    with store.read() as db:
+        assert set(db.execute(sa.select(tables.instance.c.digest)).scalars()) == theirs
+    ledger.close(ended=True)
+    landing.close()
+    store.close()
