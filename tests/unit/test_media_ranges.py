@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hilum.dicom.web.frames import frame_form
-from hilum.dicom.web.negotiation import accepted, json_type, media_ranges
+from hilum.dicom.web.negotiation import accepted, media_ranges, model_type
 from hilum.dicom.web.problems import NotAcceptable
 from hilum.dicom.web.rendering import image_type
 
@@ -31,20 +31,23 @@ def request(header: str | None = None, parameter: str | None = None) -> Any:
      ("text/html, application/xhtml+xml, */*;q=0.8", "application/dicom+json"),
      ("APPLICATION/DICOM+JSON", "application/dicom+json"), (" application/json ;q=1", "application/json"),
      ("application/dicom+json;q=0, */*", "application/json"), ("application/dicom+json;q=0", REFUSED),
-     ("application/*;q=0, */*", REFUSED), ("text/html", REFUSED), ("application/dicom+xml", REFUSED),
-     ('multipart/related; type="application/dicom+xml"', REFUSED), ("image/jpeg, image/*", REFUSED),
+     ("application/*;q=0, */*", REFUSED), ("text/html", REFUSED), ("application/dicom+xml", "application/dicom+xml"),
+     ('multipart/related; type="application/dicom+xml"', "application/dicom+xml"),
+     ('multipart/related; type="application/dicom+xml", application/dicom+json;q=0.5', "application/dicom+xml"),
+     ("application/dicom+xml;q=0.1, application/json", "application/json"),
+     ("multipart/related; type=text/xml", REFUSED), ("image/jpeg, image/*", REFUSED),
      (";;;", "application/dicom+json"), ("nonsense", "application/dicom+json"),
      (",, application/json", "application/json"),
      ("nonsense, application/json", "application/json"), ("*/*;q=x", "application/dicom+json"),
      ("application/json;charset=utf-8", "application/json"),
      ('application/json;v="a,b", text/html', "application/json")],
 )  # fmt: skip
-def test_a_list_is_sent_as_the_kind_of_json_that_is_liked_best(header: str | None, media_type: str) -> None:
+def test_a_list_is_sent_in_the_form_that_is_liked_best(header: str | None, media_type: str) -> None:
     if media_type == REFUSED:
         with pytest.raises(NotAcceptable):
-            json_type(accepted(request(header)))
+            model_type(accepted(request(header)))
     else:
-        assert json_type(accepted(request(header))) == media_type
+        assert model_type(accepted(request(header))) == media_type
 
 
 @pytest.mark.parametrize(

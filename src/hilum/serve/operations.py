@@ -52,7 +52,7 @@ _FORM = "application/x-www-form-urlencoded"
 _DICOM_JSON, _MULTIPART = "application/dicom+json", 'multipart/related; type="application/dicom"'
 _PAGE = Door("pages", "/", ("text/html",), (_PROBLEM, "text/html"))
 DOORS = (
-    Door("dicomweb", "/dicom-web", (_DICOM_JSON, "application/json"), (_PROBLEM,)),
+    Door("dicomweb", "/dicom-web", (_DICOM_JSON, "application/json", "multipart/related"), (_PROBLEM,)),
     Door("fhir", "/fhir", ("application/fhir+json",), ("application/fhir+json",)),
     Door("cds-hooks", "/cds-services", ("application/json",), (_PROBLEM,)),
     Door("sign-in", "/auth", ("text/html",), (_PROBLEM, "text/html")),

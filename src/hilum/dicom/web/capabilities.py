@@ -25,6 +25,7 @@ _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 Resources = Sequence[tuple[str, str, str]]
 _MULTIPART = 'multipart/related; type="{}"'
 _PICTURES = ("image/jpeg", "image/png")
+MODEL = ("application/dicom+json", "application/json", _MULTIPART.format("application/dicom+xml"))
 # What a resource sends, by the beginning of its name; the first that fits.
 SENT: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
@@ -34,8 +35,8 @@ SENT: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("RetrieveInstanceByURI", (*_PICTURES, "application/dicom", "text/html", "application/pdf")),
     ("RetrieveFrames", (_MULTIPART.format("application/octet-stream"), _MULTIPART.format("image/*"))),
     ("RetrieveBulkData", (_MULTIPART.format("application/octet-stream"), "application/octet-stream")),
-    ("Store", ("application/dicom+json",)),
-    ("Search", ("application/dicom+json", "application/json")),
+    ("Store", ("application/dicom+json", "application/dicom+xml")),
+    ("Search", MODEL),
 )
 TAKEN = tuple(_MULTIPART.format(kind) for kind in ("application/dicom", "application/dicom+json"))
 LEVELS = {"Studies": "study", "Series": "series", "Instances": "instance"}
@@ -46,7 +47,7 @@ def sent_by(name: str) -> tuple[str, ...]:
     if name.startswith("Delete"):
         return ()
     if name.endswith("Metadata"):
-        return ("application/dicom+json", "application/json")
+        return MODEL
     if name.endswith("Thumbnail"):
         return _PICTURES
     plain = (_MULTIPART.format("application/dicom"), "application/dicom")

@@ -45,6 +45,7 @@ FRAME_TYPES: dict[str, str] = {
     "1.2.840.10008.1.2.4.106": "video/mp4",
 }
 OCTETS = "application/octet-stream"
+XML = "application/dicom+xml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +131,18 @@ def _media_range(media_type: str, parameters: dict[str, str]) -> MediaRange:
     return MediaRange(media_type, multipart, parameters.get("transfer-syntax", ""), weight)
 
 
-def json_type(ranges: list[MediaRange]) -> str:
-    """The media type of a JSON answer. Raises NotAcceptable."""
+def model_type(ranges: list[MediaRange]) -> str:
+    """The media type of data sets without their bulk data (PS3.18 8.7.3.2): JSON, or XML in a multipart.
+
+    Raises NotAcceptable.
+    """
     for wanted in ranges:
         for media_type in ("application/dicom+json", "application/json"):
             if not wanted.multipart and wanted.covers(media_type):
                 return media_type
-    raise NotAcceptable("This resource is sent as application/dicom+json.", field="Accept")
+        if wanted.covers(XML) and (wanted.multipart or wanted.media_type == XML):
+            return XML
+    raise NotAcceptable("This resource is sent as application/dicom+json or application/dicom+xml.", field="Accept")
 
 
 def takes_gzip(request: Request) -> bool:
@@ -145,4 +151,14 @@ def takes_gzip(request: Request) -> bool:
         name, _, weight = coding.partition(";")
         if name.strip() in ("gzip", "x-gzip", "*"):
             return not re.fullmatch(r"\s*q\s*=\s*0(?:\.0{0,3})?\s*", weight)
+    return False
+
+
+def prefers_xml(ranges: list[MediaRange]) -> bool:
+    """Whether XML is named before anything that means JSON; who names neither is answered in JSON."""
+    for wanted in ranges:
+        if wanted.covers("application/dicom+json") or wanted.covers("application/json"):
+            return False
+        if wanted.covers(XML):
+            return True
     return False

@@ -18,9 +18,10 @@ from hilum.core.errors import TooLarge
 from hilum.dicom.overlay import Attributes, overlaid
 from hilum.dicom.web.beyond import Beyond, matching_all
 from hilum.dicom.web.door import VARY, Door, actor_of, path_uid
-from hilum.dicom.web.negotiation import accepted, json_type, takes_gzip
+from hilum.dicom.web.native_xml import native_xml
+from hilum.dicom.web.negotiation import XML, accepted, model_type, takes_gzip
 from hilum.dicom.web.query import LARGEST_LIMIT, Query, read_query
-from hilum.dicom.web.streams import gzipped
+from hilum.dicom.web.streams import Content, gzipped, multipart_response
 from hilum.security.audit import Read
 from hilum.security.policy import Action, scope_for
 from hilum.storage import qido as lists
@@ -71,7 +72,7 @@ class Qido:
         actor = actor_of(request)
         # Before the query is read: a refusal of what it says would repeat words of it.
         self._door.permit(actor, Action.READ_IMAGES)
-        media_type = json_type(accepted(request))
+        media_type = model_type(accepted(request))
         query = read_query(request.query_params.multi_items(), level)
         keys = (*query.keys, *_keys_of_path(request))
         matched = _matched_beyond(query, level, keys)
@@ -88,6 +89,9 @@ class Qido:
         if not found:
             return Response(status_code=204, headers=headers)
         body = orjson.dumps([describe(each, query, root) for each in found])
+        if media_type == XML:
+            parts = [Content(XML, [native_xml(each)]) for each in orjson.loads(body)]
+            return multipart_response(parts, XML, headers)
         if len(body) > WORTH_ZIPPING and takes_gzip(request):
             headers["content-encoding"] = "gzip"
             body = b"".join(gzipped([body]))

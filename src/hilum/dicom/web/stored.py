@@ -11,6 +11,8 @@ from starlette.responses import Response
 
 from hilum.archive.ingest import Ingested
 from hilum.core.errors import HilumError
+from hilum.dicom.web.native_xml import native_xml
+from hilum.dicom.web.negotiation import XML
 from hilum.workflow.images import Recorded
 
 # PS3.18 table 10.5.3-2 and PS3.4 B.2.3.
@@ -66,7 +68,7 @@ def reason_of(error: HilumError) -> int:
     return PROCESSING_FAILURE
 
 
-def stored_answer(outcomes: list[Outcome], root: str, study_uid: str) -> Response:
+def stored_answer(outcomes: list[Outcome], root: str, study_uid: str, *, as_xml: bool = False) -> Response:
     """The store instances response (PS3.18 10.5.3): 200 all stored, 202 some or with a warning, 409 none."""
     stored = [outcome for outcome in outcomes if outcome.stored is not None]
     failed = [outcome for outcome in outcomes if outcome.stored is None]
@@ -82,6 +84,8 @@ def stored_answer(outcomes: list[Outcome], root: str, study_uid: str) -> Respons
         status = 409
     else:
         status = 202 if failed or any(outcome.beside for outcome in stored) else 200
+    if as_xml:
+        return Response(native_xml(body), status, media_type=XML)
     return Response(orjson.dumps(body), status, media_type="application/dicom+json")
 
 

@@ -18,6 +18,7 @@ from hilum.core.actor import Actor
 from hilum.core.errors import HilumError, InvalidInput, Unsupported
 from hilum.dicom.web.door import Door, actor_of, path_uid
 from hilum.dicom.web.multipart import MultipartReader, Part, content_type_of
+from hilum.dicom.web.negotiation import accepted, prefers_xml
 from hilum.dicom.web.stored import CANNOT_UNDERSTAND, FAILURE_REASON, Outcome, reason_of, stored_answer
 from hilum.dicom.web.stow_metadata import JSON, StowMetadata
 from hilum.security.policy import Action
@@ -49,7 +50,7 @@ class Stow:
             outcomes = await self._metadata.receive(request, actor, study_uid, parameters.get("boundary", ""))
         else:
             outcomes = await self._receive(request, actor, study_uid)
-        return stored_answer(outcomes, self._door.root(request), study_uid)
+        return stored_answer(outcomes, self._door.root(request), study_uid, as_xml=prefers_xml(accepted(request)))
 
     async def _receive(self, request: Request, actor: Actor, study_uid: str) -> list[Outcome]:
         reader = self._reader(request)

@@ -25,7 +25,8 @@ from hilum.dicom.exporting import exported
 from hilum.dicom.overlay import Attributes
 from hilum.dicom.web.door import REVALIDATED, Door, cached, etag_of, not_modified, unchanged
 from hilum.dicom.web.multipart import coalesced
-from hilum.dicom.web.negotiation import MediaRange, accepted, json_type, takes_gzip
+from hilum.dicom.web.native_xml import native_xml
+from hilum.dicom.web.negotiation import XML, MediaRange, accepted, model_type, takes_gzip
 from hilum.dicom.web.problems import NotAcceptable
 from hilum.dicom.web.streams import Content, gzipped, multipart_response, part10_pieces, ranged_response
 from hilum.storage.retrieval import StoredInstance, headers_of
@@ -168,16 +169,19 @@ class Wado:
 
     def metadata(self, request: Request) -> Response:
         """`…/metadata` of a study, series or instance."""
-        media_type = json_type(accepted(request))
+        media_type = model_type(accepted(request))
         study = self._door.open_study(request)
         rows = self._door.instances(request, study)
         root = self._door.root(request)
-        zipped = takes_gzip(request)
-        etag = etag_of(root, study.truth.revision, [row.id for row in rows], zipped)
+        zipped = takes_gzip(request) and media_type != XML
+        etag = etag_of(root, study.truth.revision, [row.id for row in rows], zipped, media_type)
         if unchanged(request, etag):
             return not_modified(etag, REVALIDATED)
         headers = cached(etag, REVALIDATED)
-        pieces = self._metadata(study, rows, f"{root}/studies/{study.study_instance_uid}")
+        found = self._attributes(study, rows, f"{root}/studies/{study.study_instance_uid}")
+        if media_type == XML:
+            return multipart_response((Content(XML, [native_xml(each)]) for each in found), XML, headers)
+        pieces = _listed(found)
         if zipped:
             headers["content-encoding"] = "gzip"
             pieces = gzipped(pieces)
@@ -185,17 +189,22 @@ class Wado:
             return Response(b"".join(pieces), 200, headers, media_type)
         return StreamingResponse(coalesced(pieces), 200, headers, media_type)
 
-    def _metadata(self, study: ShownStudy, rows: list[StoredInstance], url: str) -> Iterator[bytes]:
-        before = b"["
+    def _attributes(self, study: ShownStudy, rows: list[StoredInstance], url: str) -> Iterator[Attributes]:
         for start in range(0, len(rows), HEADERS_AT_ONCE):
             batch = rows[start : start + HEADERS_AT_ONCE]
             with self._door.store.read() as connection:
                 headers = headers_of(connection, [row.id for row in batch])
             for row in batch:
                 received = _linked(headers[row.id], row, url)
-                yield before + orjson.dumps(self._door.coercing.attributes(study, row, received))
-                before = b","
-        yield b"]"
+                yield self._door.coercing.attributes(study, row, received)
+
+
+def _listed(found: Iterator[Attributes]) -> Iterator[bytes]:
+    before = b"["
+    for attributes in found:
+        yield before + orjson.dumps(attributes)
+        before = b","
+    yield b"]"
 
 
 def _linked(header: bytes, row: StoredInstance, url: str) -> Attributes:
