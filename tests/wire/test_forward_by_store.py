@@ -178,3 +178,21 @@ def test_a_receiver_that_is_down_gets_everything_when_it_is_there_again(tmp_path
         with destination([CT], port=port) as received:
             assert delivered(opened)
     assert len(received.instances) == 2
+
+
+def test_archives_that_forward_in_a_ring_come_to_rest(tmp_path: Path) -> None:
+    names, ports = ("A", "B", "C"), free_ports(3)
+    with contextlib.ExitStack() as stack:
+        ring = []
+        for number, name in enumerate(names):
+            following = (number + 1) % 3
+            address = f"dicom://{names[following]}@127.0.0.1:{ports[following]}"
+            own = f'bind = "127.0.0.1:{ports[number]}"\nae_title = "{name}"'
+            settings = SETTINGS.replace('bind = "127.0.0.1:0"', own)
+            ring.append(stack.enter_context(forwarding(tmp_path / name, to("next", "dicom", address), settings)))
+        keep(ring[0].hilum, *series("1.2.68", 2))
+        for opened in (*ring, *ring):
+            opened.complete("1.2.68")
+            assert eventually(lambda opened=opened: {state for state, _ in opened.states()} == {"delivered"})
+        assert [len(opened.hilum.rows(tables.instance)) for opened in ring] == [2, 2, 2]
+        assert [len(opened.states()) for opened in ring] == [1, 1, 1]
