@@ -25,6 +25,7 @@ from hilum.core.actor import Actor, ActorKind, Door, Role
 from hilum.core.errors import Forbidden, IllegalTransition, MissingField, NotFound, OnHold
 from hilum.core.event import Event, EventName
 from hilum.core.scope import EVERYTHING
+from hilum.core.study import ExceptionKind
 from hilum.delivery.context import load_context
 from hilum.jobs.deletion import deletions
 from hilum.jobs.runner import Runner
@@ -123,6 +124,21 @@ def test_events_of_a_study_that_is_gone_are_routed_without_it(ward: Ward) -> Non
     event = Event("e", EventName.INSTANCES_DELETED, ward.store.clock(), order_id=study.order_id, study_id=study.id)
     context = ward.ask(lambda uow: load_context(uow, event))
     assert context.order is not None and context.studies == ()
+
+
+def test_a_marked_image_that_is_sent_again_is_kept_and_listed(ward: Ward) -> None:
+    placed = ward.place()
+    one, two = ward.image_of(placed), ward.image_of(placed)
+    ward.send(one)
+    ward.send(two)
+    study_uid = placed.study_instance_uid
+    deletion = ward.store.run(mark_for_deletion, marking(ward, study_uid, AT_ONCE), ADMIN)
+    assert ward.send(one) is Recorded.KNOWN
+    assert shown(ward) == {one.instance["sop_instance_uid"]}
+    assert ward.open_items(ExceptionKind.SENT_WHILE_MARKED)
+    ward.store.run(finish_deletion, FinishDeletion(deletion.id), ADMIN)
+    assert shown(ward) == {one.instance["sop_instance_uid"]}, "its sender was told that it is stored"
+    assert ward.study(study_uid).series_count == 1
 
 
 def test_one_series_or_one_image_goes_alone(ward: Ward) -> None:

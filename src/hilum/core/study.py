@@ -72,6 +72,7 @@ class ExceptionKind(StrEnum):
     REPORT_BEFORE_IMAGES = "report-before-images"
     CONTROL_ID_REUSED = "control-id-reused"
     BYTES_UNUSABLE = "bytes-unusable"
+    SENT_WHILE_MARKED = "sent-while-marked"
     REJECTION_WAITS = "rejection-waits"
     REJECTED_AFTER_REPORT = "rejected-after-report"
     IMAGES_AFTER_MOVE = "images-after-move"

@@ -104,6 +104,18 @@ def mark(
     return found, [row.id for row in rows]
 
 
+def unmark(uow: UnitOfWork, sop_instance_uid: str, digest: str) -> None:
+    """Take one instance out of the deletions that it is marked by."""
+    marked = sa.select(_deletion.c.id).where(_deletion.c.state == "marked")
+    uow.connection.execute(
+        _deleted.delete().where(
+            _deleted.c.sop_instance_uid == sop_instance_uid,
+            _deleted.c.digest == digest,
+            _deleted.c.deletion_id.in_(marked),
+        )
+    )
+
+
 def deletion_of(connection: sa.Connection, deletion_id: str, *, lock: bool = False) -> Deletion | None:
     """Return a deletion."""
     query = sa.select(_deletion).where(_deletion.c.id == deletion_id)

@@ -52,8 +52,10 @@ WORDS: dict[ExceptionKind, tuple[Family, str, str]] = {
         "check", "Images after the report", "Images came after the report was signed; it may need an addendum."),
     ExceptionKind.BYTES_UNUSABLE: (
         "recovery", "Bytes that are no usable instance",
-        "Torn by a crash before their sender was told of success, decayed, or refused by the index: see "
-        "hilum quarantine list."),
+        "Torn by a crash, decayed, or refused by the index: see hilum quarantine list."),
+    ExceptionKind.SENT_WHILE_MARKED: (
+        "check", "Images sent again while marked for deletion",
+        "Whoever sent them was told that they are stored, so they are kept. Mark them again if they are to go."),
     ExceptionKind.REJECTED_AFTER_REPORT: (
         "check", "Images rejected after the report", "The report may rest on images that are not to be used."),
     ExceptionKind.IMAGES_AFTER_MOVE: (

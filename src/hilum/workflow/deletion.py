@@ -12,7 +12,7 @@ from datetime import timedelta
 from hilum.core.actor import Actor
 from hilum.core.errors import IllegalTransition, MissingField, NotFound, OnHold
 from hilum.core.event import EventName
-from hilum.core.study import Study
+from hilum.core.study import ExceptionKind, Study
 from hilum.security.guard import permit
 from hilum.security.policy import Action
 from hilum.storage.deletions import (
@@ -26,6 +26,7 @@ from hilum.storage.deletions import (
     mark,
     postpone,
     remove_rows,
+    unmark,
 )
 from hilum.storage.hiding import refresh_hidden
 from hilum.storage.retention import study_is_held
@@ -151,6 +152,15 @@ def finish_deletion(uow: UnitOfWork, command: FinishDeletion, actor: Actor) -> b
         details={"deletion": deletion.id, "instances": removed},
     )
     return True
+
+
+def keep_after_all(uow: UnitOfWork, instance_id: str, study_id: str, sop_instance_uid: str, digest: str) -> None:
+    """Keep an instance that is marked and comes again: its sender will hear that it is stored, so it has to be."""
+    study = uow.studies.get(study_id, lock=True)
+    unmark(uow, sop_instance_uid, digest)
+    refresh_hidden(uow, [instance_id])
+    subject = {"study_id": study.id, "order_id": study.order_id, "patient_id": study.patient_id}
+    uow.exceptions.add(ExceptionKind.SENT_WHILE_MARKED, **subject)
 
 
 def bytes_erased(uow: UnitOfWork, command: BytesErased, actor: Actor) -> None:

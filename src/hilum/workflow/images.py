@@ -20,11 +20,12 @@ from hilum.security.guard import permit
 from hilum.security.policy import Action
 from hilum.storage.arrivals import Place, find_place
 from hilum.storage.completion import was_complete_before
-from hilum.storage.hiding import hidden_on_arrival
+from hilum.storage.hiding import DELETED, hidden_on_arrival
 from hilum.storage.reassignments import Reassignments
 from hilum.storage.unit_of_work import UnitOfWork
 from hilum.workflow.acquisition import images_complete_exam, images_prove_exam
 from hilum.workflow.completion import ExamsSay, announce, exams_say
+from hilum.workflow.deletion import keep_after_all
 from hilum.workflow.holding import hold_back
 from hilum.workflow.integrity import restore_bytes
 from hilum.workflow.matching import (
@@ -91,6 +92,8 @@ def record_instance(uow: UnitOfWork, command: RecordInstance, actor: Actor) -> R
     if same is not None:
         permit(uow, actor, Action.STORE_IMAGES)
         restore_bytes(uow, same.id, same.study_id, command.instance, actor)
+        if same.hidden == DELETED:
+            keep_after_all(uow, same.id, same.study_id, sop_instance_uid, same.digest)
         return Recorded.KNOWN
     place, is_new, contradicts = _place(uow, command)
     study = place.study

@@ -22,7 +22,7 @@ from hilum.security.policy import Action, decide
 from hilum.storage.access import resource_of
 from hilum.storage.deletions import has_study
 from hilum.storage.exception_list import WITHHOLDING
-from hilum.storage.hiding import REJECTED, ids_of, refresh_hidden
+from hilum.storage.hiding import ids_of, refresh_hidden
 from hilum.storage.rejections import (
     HeldInstance,
     RejectableInstance,
@@ -190,7 +190,7 @@ def receive_rejection(
 
 def refuse_rejected(uow: UnitOfWork, sop_instance_uid: str, hidden: str | None) -> None:
     """Raise `Rejected` for an instance that is sent again although a note in force says that it must not be used."""
-    if hidden == REJECTED and codes_in_force(uow.connection, sop_instance_uid) & {code.value for code in REFUSED_AGAIN}:
+    if hidden is not None and codes_in_force(uow.connection, sop_instance_uid) & {code.value for code in REFUSED_AGAIN}:
         raise Rejected
 
 
