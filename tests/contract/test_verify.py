@@ -26,6 +26,7 @@ from hilum.archive.retrieve import read_instance
 from hilum.core.actor import system_actor
 from hilum.core.errors import Forbidden
 from hilum.jobs.scrub import Scrub
+from hilum.serve.health import routes
 from hilum.settings import Configuration
 from hilum.storage import tables
 from hilum.storage.integrity import damaged
@@ -199,6 +200,19 @@ def test_the_scrub_reads_at_its_rate_goes_on_after_a_restart_and_rests_between_p
     now = ingest.store.clock
     ingest.store.clock = lambda: now() + timedelta(days=1)
     assert first.due()
+
+
+def test_readiness_counts_damaged_images_and_stays_ready(ingest: Ingest) -> None:
+    (ready,) = (route for route in routes(ingest.store) if route.path == "/health/ready")
+
+    def said() -> tuple[int, str]:
+        answer = ready.endpoint(None)
+        return answer.status_code, answer.body.decode()
+
+    (row,) = stored(ingest)
+    assert said() == (200, "ready\n")
+    ingest.store.run(note_damage, NoteDamage(row.study_id, row.sop_instance_uid, True), ACTOR)
+    assert said() == (200, "ready\ndamaged images: 1\n")
 
 
 def test_a_rate_of_zero_scrubs_nothing(sqlite_store: Any, tmp_path: Path) -> None:

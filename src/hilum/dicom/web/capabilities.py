@@ -50,7 +50,7 @@ def sent_by(name: str) -> tuple[str, ...]:
         return MODEL
     if name.endswith("Thumbnail"):
         return _PICTURES
-    plain = (_MULTIPART.format("application/dicom"), "application/dicom")
+    plain = (_MULTIPART.format("application/dicom"), "application/dicom", "application/zip")
     return next((types for beginning, types in SENT if name.startswith(beginning)), plain)
 
 
