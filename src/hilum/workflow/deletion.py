@@ -159,8 +159,9 @@ def keep_after_all(uow: UnitOfWork, instance_id: str, study_id: str, sop_instanc
     study = uow.studies.get(study_id, lock=True)
     unmark(uow, sop_instance_uid, digest)
     refresh_hidden(uow, [instance_id])
-    subject = {"study_id": study.id, "order_id": study.order_id, "patient_id": study.patient_id}
-    uow.exceptions.add(ExceptionKind.SENT_WHILE_MARKED, **subject)
+    uow.exceptions.add(
+        ExceptionKind.SENT_WHILE_MARKED, study_id=study.id, order_id=study.order_id, patient_id=study.patient_id
+    )
 
 
 def bytes_erased(uow: UnitOfWork, command: BytesErased, actor: Actor) -> None:
