@@ -96,7 +96,9 @@ from hilum.workflow.deletion import (
     undo_deletion,
 )
 from hilum.workflow.forwarding import AskCommitment, CommitmentAnswered, ask_commitment, commitment_answered
+from hilum.workflow.image_batches import RecordInstances, record_instances
 from hilum.workflow.images import CompleteStudy, complete_study, record_instance
+from hilum.workflow.integrity import NoteDamage, note_damage
 from hilum.workflow.ordering import cancel_order, change_order, discontinue_order, place_order
 from hilum.workflow.priors import CheckPriors, KeepFeedback, check_priors, keep_feedback
 from hilum.workflow.quarantine import Quarantine, ResolveQuarantine, put_in_quarantine, resolve_quarantine
@@ -144,6 +146,7 @@ from hilum.workflow.reporting import (
     sign_report,
 )
 from hilum.workflow.retention import MarkExpired, ReleaseHold, SetHold, mark_expired, release_hold, set_hold
+from hilum.workflow.settling import settle_instances
 from hilum.workflow.unmerging import UnmergePatients, unmerge_patients
 
 
@@ -348,6 +351,9 @@ VERBS: dict[Any, tuple[Action, Build]] = {
     start_exam: (Action.PERFORM_EXAM, lambda w, o: performed(new_uid(), references=(naming(o),))),
     update_exam: (Action.PERFORM_EXAM, lambda w, o: performed(w.start(naming(o)))),
     record_instance: (Action.STORE_IMAGES, lambda w, o: w.image_of(o)),
+    record_instances: (Action.STORE_IMAGES, lambda w, o: RecordInstances([w.image_of(o), w.image_of(o)])),
+    settle_instances: (Action.STORE_IMAGES, lambda w, o: []),
+    note_damage: (Action.STORE_IMAGES, lambda w, o: NoteDamage(_study(w, o), "1.2.3", True)),
     complete_study: (Action.STORE_IMAGES, lambda w, o: CompleteStudy(_study(w, o), timedelta(0))),
     export_original: (
         Action.EXPORT_ORIGINAL,
