@@ -287,6 +287,14 @@ def test_a_deflated_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         inflated(b"\xff" * 100)
 
 
+def test_what_was_unfolded_is_not_kept_with_what_was_read() -> None:
+    deflate = zlib.compressobj(wbits=-15)
+    packed = deflate.compress(written(instance(PatientComments="x" * 10_000))) + deflate.flush()
+    walk = walk_dataset(packed, DEFLATED_LITTLE)
+    assert walk.attributes["00104000"]["Value"] == ["x" * 10_000]
+    assert walk.data == b""
+
+
 def test_transfer_syntaxes_that_are_no_data_sets_are_unsupported() -> None:
     for syntax in ("", "1.2.840.10008.1.2.6.2", "1.3.46.670589.33.1.4.1"):
         with pytest.raises(Unsupported):

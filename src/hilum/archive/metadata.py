@@ -154,7 +154,9 @@ def walk_dataset(dataset: Any, transfer_syntax_uid: str) -> Walk:
     checked_transfer_syntax(transfer_syntax_uid)
     if transfer_syntax_uid == DEFLATED_LITTLE:
         with _UNFOLDING:
-            return Walk(inflated(dataset), implicit=False, big_endian=False)
+            walk = Walk(inflated(dataset), implicit=False, big_endian=False)
+            walk.data = b""  # or the instances of one batch would all be held unfolded
+            return walk
     implicit, big_endian = is_implicit(transfer_syntax_uid), is_big_endian(transfer_syntax_uid)
     return Walk(dataset, implicit=implicit, big_endian=big_endian)
 
