@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
-from dicom_door import Department, department
+from dicom_door import Department, at, department, order
 from image_peers import STUDY_GET, asked, keep
 from pydicom.dataset import Dataset
 from pynetdicom import AE, build_role, evt
@@ -15,8 +16,10 @@ from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import SOPClassExtendedNegotiation
 
 from fixtures.dicom_files import ct_image
+from hilum.workflow.scheduling import StepRequest
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
+WORKLIST = "1.2.840.10008.5.1.4.31"
 STUDY_ROOT = "1.2.840.10008.5.1.4.1.2.2.1"
 
 
@@ -115,6 +118,24 @@ def test_times_are_asked_for_and_answered_in_the_zone_of_the_query_where_agreed_
     assert uids(find(archive, b"", keys)) == {"1.2.1", "1.2.3"}
     malformed = asked(StudyInstanceUID="", TimezoneOffsetFromUTC="GMT")
     assert find(archive, b"\0\0\0\1", malformed)[1] == 0xA900
+
+
+def test_a_worklist_is_asked_for_and_answered_in_the_zone_of_the_query_where_agreed_on(tmp_path: Path) -> None:
+    with department(tmp_path) as opened:
+        step = StepRequest(start_at=at(2026, 1, 2, 23, 30), station_ae_title="CT01")  # 00:30 of the 3rd in Berlin
+        order(opened.store, "1", steps=(step,))
+        keys, item = Dataset(), Dataset()
+        item.ScheduledProcedureStepStartDate, item.ScheduledProcedureStepStartTime = "20260102", ""
+        keys.ScheduledProcedureStepSequence, keys.TimezoneOffsetFromUTC = [item], "+0000"
+        found = {}
+        for information in (b"\0\1\0\1", b""):
+            with agreed(opened, WORKLIST, information) as association:
+                matches = [match for _, match in association.send_c_find(keys, WORKLIST)][:-1]
+            found[information] = [
+                (each.ScheduledProcedureStepSequence[0].ScheduledProcedureStepStartTime[:4], each.TimezoneOffsetFromUTC)
+                for each in matches
+            ]
+    assert found == {b"\0\1\0\1": [("2330", "+0000")], b"": []}
 
 
 def test_a_relational_retrieve_takes_a_series_by_its_own_number(archive: Department) -> None:

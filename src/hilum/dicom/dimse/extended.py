@@ -20,6 +20,8 @@ from hilum.storage import qido
 
 # Relational queries, combined matching of date and time, fuzzy names, time zone adjustment; no multi-frame conversion.
 FIND_ABILITIES = bytes((1, 1, 1, 1, 0))
+# Of the worklist: dates with times, as always there, and time zone adjustment (PS3.4 K.4.1).
+WORKLIST_ABILITIES = bytes((0, 1, 0, 1, 0))
 # Relational retrieve; no multi-frame conversion.
 RETRIEVE_ABILITIES = bytes((1, 0))
 _DATE, _TIME, _OFFSET = "StudyDate", "StudyTime", "TimezoneOffsetFromUTC"
@@ -38,6 +40,11 @@ class Abilities:
 def find_abilities(sop_class_uid: str, asked: bytes) -> bytes:
     """Answer the application information of a query."""
     return _answer(asked, FIND_ABILITIES)
+
+
+def worklist_abilities(sop_class_uid: str, asked: bytes) -> bytes:
+    """Answer the application information of a worklist query."""
+    return _answer(asked, WORKLIST_ABILITIES)
 
 
 def retrieve_abilities(sop_class_uid: str, asked: bytes) -> bytes:
@@ -98,17 +105,24 @@ class StudyMoments:
         return (self.first is None or ends >= self.first) and (self.last is None or starts <= self.last)
 
 
+def asked_zone(keys: Keys, abilities: Abilities) -> tzinfo | None:
+    """Return the zone of dates and times of a query; None where none was agreed on. Raises InvalidInput."""
+    offset = keys.text(_OFFSET)
+    if not abilities.timezone or not offset:
+        return None
+    zone = offset_of(offset)
+    if zone is None:
+        raise InvalidInput("The offset is not of the form +HHMM.", field=_OFFSET)
+    return zone
+
+
 def study_moments(keys: Keys, abilities: Abilities, ours: tzinfo) -> StudyMoments | None:
     """Read what a query says of date and time together; None where they are matched apart, as stored.
 
     Raises InvalidInput for malformed dates, times and offsets.
     """
-    date_text, time_text, offset = keys.text(_DATE), keys.text(_TIME), keys.text(_OFFSET)
-    asked = None
-    if abilities.timezone and offset:
-        asked = offset_of(offset)
-        if asked is None:
-            raise InvalidInput("The offset is not of the form +HHMM.", field=_OFFSET)
+    date_text, time_text = keys.text(_DATE), keys.text(_TIME)
+    asked = asked_zone(keys, abilities)
     combined = abilities.date_time and bool(date_text) and bool(time_text)
     if asked is None and not combined:
         return None

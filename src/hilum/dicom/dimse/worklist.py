@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +16,7 @@ from hilum.core.errors import HilumError, TooLarge
 from hilum.core.order import WORKLIST_STATUSES, StepStatus
 from hilum.dicom.callers import Caller, caller_of
 from hilum.dicom.dimse.dispatch import AssociationContext, Request, Response, Service
+from hilum.dicom.dimse.extended import agreed, asked_zone, worklist_abilities
 from hilum.dicom.dimse.messages import CommandField
 from hilum.dicom.dimse.status import ServiceClass
 from hilum.dicom.identifier import MAXIMUM_IDENTIFIER, Answering, Keys, read_keys
@@ -52,7 +54,7 @@ class Worklist:
     def service(self) -> Service:
         """Return the service to be offered."""
         handlers = {CommandField.C_FIND_RQ: self.find}
-        offer = Offer(only(MODALITY_WORKLIST_FIND))
+        offer = Offer(only(MODALITY_WORKLIST_FIND), extended_negotiation=worklist_abilities)
         return Service("worklist", ServiceClass.QUERY, offer, handlers, MAXIMUM_IDENTIFIER)
 
     def find(self, context: AssociationContext, request: Request) -> Iterator[Response]:
@@ -60,6 +62,8 @@ class Worklist:
         settings = self._configuration.refresh()
         caller = caller_of(context, settings)
         keys, charset = read_keys(context, request)
+        zone = asked_zone(keys, agreed(context))
+        caller = caller if zone is None else replace(caller, zone=zone)
         self._reads.record(caller.actor, Read(Action.READ_WORKLIST))
         statuses = WORKLIST_STATUSES | ({StepStatus.STARTED} if settings.worklist.show_started else frozenset())
         answering = Answering(context, keys, charset, caller.charset)
@@ -88,7 +92,7 @@ class Worklist:
             for entry in page:
                 values = worklist_values(entry, caller, now, station, institution)
                 if self._matches_rest(keys, step_keys, values, timed=entry.step.start_at is not None):
-                    yield entry.step.id, answering.pending(values, {})
+                    yield entry.step.id, answering.pending({**values, **_zone(answering)}, {})
             if len(page) < PAGE:
                 return
             after = page[-1].step.id
@@ -111,6 +115,13 @@ class Worklist:
                 self._store.run(worklist_served, WorklistServed(fresh, source), caller.actor)
         except HilumError as error:
             log.error("served steps were not recorded", extra={"ae_title": caller.ae_title, "code": error.code})
+
+
+def _zone(answering: Answering) -> dict[str, str]:
+    """The zone of an answer, where it is that of the query."""
+    if not agreed(answering.context).timezone:
+        return {}
+    return {"TimezoneOffsetFromUTC": answering.keys.text("TimezoneOffsetFromUTC")}
 
 
 def sql_keys(
