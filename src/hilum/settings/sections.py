@@ -85,8 +85,9 @@ class HttpSettings(Door):
     )
     trusted_proxies: tuple[Network, ...] = Field(
         default=(),
-        description="Addresses or networks of proxies whose `Forwarded` and `X-Forwarded-Proto`, `-Host`, `-Port` and "
-        "`-Prefix` say where links of an answer point; from others these are ignored. `public_url` goes before them.",
+        description="Addresses or networks of proxies: their `X-Forwarded-For` says who asks, their `Forwarded` "
+        "or `X-Forwarded-Proto`, `-Host`, `-Port` and `-Prefix` where links of an answer point. From others these are "
+        "ignored. `public_url` goes before them.",
     )
     cors_origins: tuple[WebOrigin, ...] = Field(
         default=(),
