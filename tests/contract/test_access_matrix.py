@@ -445,6 +445,9 @@ def _message(entry: str, number: str, sender: str = "EPIC|GENHOSP") -> bytes:
             other = f"{number}9^^^GENHOSP^MR"
             more = f"PID|2||{other}||Doe^Jane||19800102|F" if kind == "ADT^A37" else f"MRG|{other}"
             rest += [more] if HL7[entry] is Action.MERGE_PATIENTS else ["PV1|1|O"]
+        case "MDM":
+            rest = [pid, f"TXA|1|DI|TX||||||9^READER^RITA|||D{number}||P{number}^EPIC|||AU",
+                    "OBX|1|TX|1^F^L||Clear.||||||F"]  # fmt: skip
         case "SIU":
             rest = [f"SCH|A{number}" + "|" * 25 + f"P{number}^EPIC", pid, "RGS|1", "AIS|1||CTCHEST|20260302120000"]
         case "ORU":
@@ -477,8 +480,11 @@ def test_each_message_is_applied_for_who_may_and_for_nobody_else(interface: tupl
         return store.run(receive_message, reception.command, actor or reception.actor)
 
     kind = entry.partition(" ")[0]
-    if kind.startswith(("ORU", "SIU")) or entry.endswith((" XO", " CA", " DC")):
-        send("ORM^O01 NW" if kind.startswith(("ORU", "SIU")) else f"{kind} NW")
+    of_an_order = kind.startswith(("ORU", "SIU", "MDM"))
+    if of_an_order or entry.endswith((" XO", " CA", " DC")):
+        send("ORM^O01 NW" if of_an_order else f"{kind} NW")
+    if kind == "MDM^T11":
+        send("MDM^T02")
     if entry == "ADT^A37":
         send("ADT^A40")
     wanted = {Action.RECEIVE_MESSAGE, HL7[entry]}

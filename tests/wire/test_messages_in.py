@@ -498,7 +498,7 @@ def test_a_report_that_lacks_something_is_refused_at_its_place(
         (message("OMI^O23", *OMI[:5], OMI[5].replace("1.2.840.9", "1.2.3")), ("AE", "IPC^2^3", "103")),
         (message("OMI^O23", *OMI[:5], OMI[5].replace("SPS2", "SPS1")), ("AE", "IPC^2^4", "102")),
         (message("ORU^R01", PID), ("AE", "OBR^1", "100")),
-        (message("MDM^T02", PID), ("AR", "MSH^1^9^^1", "200")),
+        (message("BAR^P01", PID), ("AR", "MSH^1^9^^1", "200")),
         (message("ADT^A99", PID), ("AR", "MSH^1^9^^2", "201")),
         (message("", PID), ("AE", "MSH^1^9", "101")),
         (adt("A04", control=""), ("AE", "MSH^1^10", "101")),
@@ -659,7 +659,7 @@ def test_the_sender_gets_the_answers_it_asked_for(
 
 
 def test_a_rejection_in_enhanced_mode_says_why(door: Exchange) -> None:
-    (answer,) = door.answers(message("MDM^T02", PID, conditions="AL|AL"))
+    (answer,) = door.answers(message("BAR^P01", PID, conditions="AL|AL"))
     assert error_of(Message(answer)) == ("CR", "MSH^1^9^^1", "200")
 
 

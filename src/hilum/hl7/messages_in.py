@@ -13,13 +13,14 @@ from functools import partial
 from typing import Any, TypeVar
 
 from hilum.core.actor import Actor
-from hilum.core.errors import HilumError, InvalidInput, MissingField, TooLarge, Unsupported
+from hilum.core.errors import InvalidInput, MissingField, TooLarge, Unsupported
 from hilum.core.order import Order
-from hilum.core.patient import PatientIdentifier
 from hilum.hl7.adapted import require_fields
 from hilum.hl7.er7 import Segments
+from hilum.hl7.messages_document import MDM
+from hilum.hl7.messages_scheduling import SIU
+from hilum.hl7.prepared import Prepared, held, journaled, located, named_here
 from hilum.hl7.profiles import Incoming
-from hilum.hl7.translate_appointment import order_of_appointment, slots_of_appointment
 from hilum.hl7.translate_order import OrderGroup, order_groups, reference_from_group, request_from_group
 from hilum.hl7.translate_patient import (
     event_time,
@@ -31,12 +32,10 @@ from hilum.hl7.translate_patient import (
     visit_from_adt,
 )
 from hilum.hl7.translate_report import report_from_group
-from hilum.hl7.translate_step import PLACES_IN_IPC
 from hilum.security.guard import permit
 from hilum.security.policy import Action
 from hilum.storage.unit_of_work import UnitOfWork
 from hilum.workflow.access import note_visit
-from hilum.workflow.appointments import BookAppointment, book_appointment, cancel_appointment
 from hilum.workflow.inbound import Applied
 from hilum.workflow.ordering import (
     OrderReference,
@@ -46,14 +45,11 @@ from hilum.workflow.ordering import (
     discontinue_order,
     place_order,
 )
-from hilum.workflow.registration import MergePatients, RegisterPatient, find_patient, merge_patients, register_patient
+from hilum.workflow.registration import RegisterPatient, find_patient, merge_patients, register_patient
 from hilum.workflow.reporting import relay_report
-from hilum.workflow.unmerging import UnmergePatients, unmerge_patients
+from hilum.workflow.unmerging import unmerge_patients
 
-Apply = Callable[[UnitOfWork, str, Actor], Applied]
 Group = TypeVar("Group", Segments, OrderGroup)
-Sourced = TypeVar("Sourced", RegisterPatient, MergePatients, UnmergePatients, OrderRequest, OrderReference)
-Result = TypeVar("Result")
 
 # A message with more groups is no order or result of one visit, and would hold up all others.
 MOST_GROUPS = 200
@@ -75,14 +71,6 @@ ORDER_CONTROL = {
     "CA": Control(cancel_order, reference_from_group, "CR", "UC"),
     "DC": Control(discontinue_order, reference_from_group, "DR", "UD"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A message that was understood: how to apply it and, of an order message, its orders for the answer."""
-
-    apply: Apply
-    orders: tuple[OrderGroup, ...] = ()
 
 
 def prepare(incoming: Incoming) -> Prepared:
@@ -119,7 +107,7 @@ def _update(incoming: Incoming) -> Prepared:
 
 def _registration(command: RegisterPatient) -> Prepared:
     def apply(uow: UnitOfWork, message_id: str, actor: Actor) -> Applied:
-        patient = register_patient(uow, _journaled(command, message_id), actor)
+        patient = register_patient(uow, journaled(command, message_id), actor)
         return Applied(patient, patient_id=patient.id)
 
     return Prepared(apply)
@@ -149,7 +137,7 @@ def _merge(incoming: Incoming) -> Prepared:
 
     def apply(uow: UnitOfWork, message_id: str, actor: Actor) -> Applied:
         survivors = [
-            _located(incoming, group, partial(merge_patients, uow, _journaled(command, message_id), actor))
+            located(incoming, group, partial(merge_patients, uow, journaled(command, message_id), actor))
             for command, group in merges
         ]
         return Applied(survivors, patient_id=survivors[0].id)
@@ -161,7 +149,7 @@ def _unlink(incoming: Incoming) -> Prepared:
     command = unmerge_from_adt(incoming, _bounded(incoming.message.groups("PID")))
 
     def apply(uow: UnitOfWork, message_id: str, actor: Actor) -> Applied:
-        separated = unmerge_patients(uow, _journaled(command, message_id), actor)
+        separated = unmerge_patients(uow, journaled(command, message_id), actor)
         return Applied(separated, patient_id=separated.id)
 
     return Prepared(apply)
@@ -178,7 +166,7 @@ def _orders(incoming: Incoming) -> Prepared:
             prefix = f"Order {number} of {len(read)}: " if len(read) > 1 else ""
             sourced = _order_command(uow, control, command, message_id)
             run = partial(control.verb, uow, sourced, actor)
-            orders.append(_located(incoming, group.first, run, prefix, in_ipc=bool(group.all("IPC"))))
+            orders.append(located(incoming, group.first, run, prefix, in_ipc=bool(group.all("IPC"))))
         return Applied(tuple(orders), patient_id=orders[0].patient_id, order_id=orders[0].id)
 
     return Prepared(apply, tuple(groups))
@@ -196,10 +184,10 @@ def _order_command(
     uow: UnitOfWork, control: Control, command: OrderRequest | OrderReference, message_id: str
 ) -> OrderRequest | OrderReference:
     if isinstance(command, OrderReference):
-        return _named_here(uow, _journaled(command, message_id))
-    sourced = _journaled(command, message_id)
+        return named_here(uow, journaled(command, message_id))
+    sourced = journaled(command, message_id)
     if control.verb is change_order:
-        return replace(sourced, patient_identifiers=_held(uow, sourced.patient_identifiers))
+        return replace(sourced, patient_identifiers=held(uow, sourced.patient_identifiers))
     return sourced
 
 
@@ -212,55 +200,9 @@ def _reports(incoming: Incoming) -> Prepared:
     def apply(uow: UnitOfWork, message_id: str, actor: Actor) -> Applied:
         relayed = []
         for command, group in reports:
-            sourced = replace(command, order=_named_here(uow, _journaled(command.order, message_id)))
-            relayed.append(_located(incoming, group, partial(relay_report, uow, sourced, actor)))
+            sourced = replace(command, order=named_here(uow, journaled(command.order, message_id)))
+            relayed.append(located(incoming, group, partial(relay_report, uow, sourced, actor)))
         return Applied(tuple(relayed), patient_id=relayed[0].patient_id, order_id=relayed[0].order_id)
-
-    return Prepared(apply)
-
-
-def _appointment(incoming: Incoming) -> Prepared:
-    """A booking, its change, or a change of its resources."""
-    reference = order_of_appointment(incoming)
-    if reference is None:
-        return _kept(incoming)
-    slots = slots_of_appointment(incoming)
-
-    def run(uow: UnitOfWork, named: OrderReference, actor: Actor) -> Order:
-        return book_appointment(uow, BookAppointment(named, slots), actor)
-
-    return _of_order(reference, run)
-
-
-def _no_appointment(incoming: Incoming) -> Prepared:
-    """A booking that is cancelled, discontinued, deleted, or that nobody came to."""
-    reference = order_of_appointment(incoming)
-    return _kept(incoming) if reference is None else _of_order(reference, cancel_appointment)
-
-
-def _of_order(reference: OrderReference, run: Callable[[UnitOfWork, OrderReference, Actor], Order]) -> Prepared:
-    def apply(uow: UnitOfWork, message_id: str, actor: Actor) -> Applied:
-        order = _in_sch(lambda: run(uow, _named_here(uow, _journaled(reference, message_id)), actor))
-        return Applied(order, patient_id=order.patient_id, order_id=order.id)
-
-    return Prepared(apply)
-
-
-def _in_sch(run: Callable[[], Order]) -> Order:
-    """Numbers of an order stand in SCH here."""
-    try:
-        return run()
-    except HilumError as error:
-        error.field = {"ORC-2": "SCH-26", "ORC-3": "SCH-27"}.get(error.field or "", error.field)
-        raise
-
-
-def _kept(incoming: Incoming) -> Prepared:
-    """What is of no order here: acknowledged, and kept in the journal."""
-
-    def apply(uow: UnitOfWork, message_id: str, actor: Actor) -> Applied:
-        permit(uow, actor, Action.CHANGE_ORDER, message_id=message_id)
-        return Applied()
 
     return Prepared(apply)
 
@@ -291,22 +233,8 @@ MESSAGES: dict[str, dict[str, Callable[[Incoming], Prepared]]] = {
     "OMG": {"O19": _orders},
     "OMI": {"O23": _orders},
     "ORU": {"R01": _reports},
-    "SIU": {
-        "S12": _appointment,  # new
-        "S13": _appointment,  # other time
-        "S14": _appointment,  # other details
-        "S15": _no_appointment,  # cancelled
-        "S16": _no_appointment,  # discontinued
-        "S17": _no_appointment,  # deleted
-        "S18": _appointment,  # a service or resource more
-        "S19": _appointment,  # one cancelled
-        "S20": _appointment,  # one discontinued
-        "S21": _appointment,  # one deleted
-        "S22": _appointment,  # one for another
-        "S23": _kept,  # times of a resource blocked
-        "S24": _kept,  # and open again
-        "S26": _no_appointment,  # the patient did not come
-    },
+    "MDM": MDM,
+    "SIU": SIU,
 }
 
 
@@ -314,44 +242,3 @@ def _bounded(groups: list[Group]) -> list[Group]:
     if len(groups) > MOST_GROUPS:
         raise TooLarge(f"The message has more than {MOST_GROUPS} groups.")
     return groups
-
-
-def _journaled(command: Sourced, message_id: str) -> Sourced:
-    """The command, tied to the message in the journal."""
-    return replace(command, source=replace(command.source, message_id=message_id))
-
-
-def _named_here(uow: UnitOfWork, command: OrderReference) -> OrderReference:
-    """A reference as this database can follow it: a filler number that is none may be an accession number."""
-    number = command.filler_order_number
-    if number and not command.accession_number and uow.orders.by_filler(number) is None:
-        command = replace(command, accession_number=number)
-    return replace(command, patient_identifiers=_held(uow, command.patient_identifiers))
-
-
-def _held(uow: UnitOfWork, identifiers: tuple[PatientIdentifier, ...]) -> tuple[PatientIdentifier, ...]:
-    """Identifiers that only check whose order it is: one without any authority means the one patient who holds it."""
-    return tuple(_with_authority(uow, identifier) for identifier in identifiers)
-
-
-def _with_authority(uow: UnitOfWork, identifier: PatientIdentifier) -> PatientIdentifier:
-    if identifier.authority or uow.patients.find(identifier.key) is not None:
-        return identifier
-    holders = uow.patients.holders(identifier.value)
-    family = [uow.patients.get(member) for member in uow.patients.family(holders[0].id)] if len(holders) == 1 else []
-    held = [known for patient in family for known in patient.identifiers if known.value == identifier.value]
-    return held[0] if held else identifier
-
-
-def _located(
-    incoming: Incoming, group: Segments, run: Callable[[], Result], prefix: str = "", *, in_ipc: bool = False
-) -> Result:
-    """Run a verb for one group of a message; its error says which group, and which field of the message."""
-    try:
-        return run()
-    except HilumError as error:
-        if in_ipc:
-            error.field = PLACES_IN_IPC.get(error.field or "", error.field)
-        incoming.relocate(error, group)
-        error.message = prefix + error.message
-        raise

@@ -18,7 +18,8 @@ from hilum.hl7.ack import acknowledge, header_of
 from hilum.hl7.adapted import adapted
 from hilum.hl7.answers import Answer, answer_to, control_id
 from hilum.hl7.er7 import Message
-from hilum.hl7.messages_in import MOST_GROUPS, Apply, Prepared, prepare
+from hilum.hl7.messages_in import MOST_GROUPS, prepare
+from hilum.hl7.prepared import Apply, Prepared
 from hilum.hl7.profiles import Incoming, Profile, profile_of, require_admission
 from hilum.hl7.translate_order import OrderGroup, order_groups
 from hilum.hl7.xml_encoding import er7_from_xml, is_xml

@@ -51,7 +51,7 @@ def report_from_group(incoming: Incoming, group: Segments) -> RelayReport:
     pid = require_segment(incoming.message, "PID")
     obr = require_segment(group, "OBR")
     texts = [obx for obx in group.segments("OBX") if plain(obx.get(2)).upper() in TEXT_TYPES and obx.field(5)]
-    findings, impression = _sections(texts)
+    findings, impression = sections_of(texts)
     time = incoming.time(obr, 22) or next((at for obx in texts if (at := incoming.time(obx, 14))), None)
     return RelayReport(
         order=_reference(incoming, group, obr, pid),
@@ -99,7 +99,7 @@ def _status(incoming: Incoming, obr: Segment, texts: list[Segment]) -> ReportSta
     return REPORT_STATUS[said]
 
 
-def _sections(texts: list[Segment]) -> tuple[str, str]:
+def sections_of(texts: list[Segment]) -> tuple[str, str]:
     """Findings and impression of a report, from its OBX in their order."""
     parts: dict[str, list[str]] = {FINDINGS: [], IMPRESSION: []}
     section = FINDINGS

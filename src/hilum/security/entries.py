@@ -166,6 +166,7 @@ HL7: Mapping[str, Action] = {
         )
     },
     "ORU^R01": A.RELAY_REPORT,
+    **{f"MDM^T{number:02}": A.RELAY_REPORT for number in range(1, 12)},
     **{f"SIU^S{number}": A.CHANGE_ORDER for number in (*range(12, 25), 26)},
 }
 
