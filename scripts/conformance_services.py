@@ -8,7 +8,7 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.uid import UID
 
 from hilum.dicom.dimse.dispatch import Service
-from hilum.dicom.dimse.extended import FIND_ABILITIES, RETRIEVE_ABILITIES
+from hilum.dicom.dimse.extended import FIND_ABILITIES, RETRIEVE_ABILITIES, WORKLIST_ABILITIES
 from hilum.dicom.dimse.query import LEVELS
 from hilum.dicom.dimse.retrieve import OFFERED
 from hilum.dicom.dimse.status import DIMSE_STATUS, SUCCESS, ServiceClass
@@ -140,8 +140,12 @@ def _storage() -> Iterable[str]:
     )
     yield (
         "- Refused is what can't be read, lacks a UID, is not what was announced, or was rejected; "
-        "else nothing for its content."
+        "else nothing for its content, unless a `[[rule]]` of the configuration drops it (0124H)."
     )
+
+
+def _worklist() -> Iterable[str]:
+    yield "- Extended negotiation: " + _abilities(WORKLIST_ABILITIES, FIND_WORDS) + "."
 
 
 def _query() -> Iterable[str]:
@@ -184,7 +188,7 @@ SPECIFIC: dict[str, Callable[[], Iterable[str]]] = {
     "echo": _nothing,
     "mpps": _steps,
     "storage": _storage,
-    "worklist": _nothing,
+    "worklist": _worklist,
     "query": _query,
     "get": _retrieve,
     "move": _retrieve,
