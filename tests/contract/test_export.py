@@ -14,6 +14,7 @@ import pydicom
 import pytest
 import sqlalchemy as sa
 from pydicom.fileset import FileSet
+from pydicom.uid import ExplicitVRLittleEndian
 
 from fixtures.command_line import hilum
 from fixtures.dicom_files import ct_image, packaged, part10_bytes
@@ -27,7 +28,8 @@ from hilum.workflow.source import Source
 TOOLS = {name: shutil.which(name, path="/usr/bin") for name in ("dciodvfy", "dcentvfy", "dcmdump", "dcmmkdir")}
 # One of each kind of record that pydicom's files have, of several patients.
 NAMES = (
-    "CT_small.dcm", "rtplan.dcm", "rtstruct.dcm", "rtdose.dcm", "test-SR.dcm", "waveform_ecg.dcm", "liver_1frame.dcm"
+    "CT_small.dcm", "rtplan.dcm", "rtstruct.dcm", "rtdose.dcm", "test-SR.dcm", "waveform_ecg.dcm", "liver_1frame.dcm",
+    "MR_small_jp2klossless.dcm",
 )  # fmt: skip
 YAMADA = "Yamada^Tarou=山田^太郎"
 
@@ -140,6 +142,17 @@ def test_a_patient_leaves_as_a_zip_file_and_a_number_of_nobody_does_not(home: Pa
     command(home, "--patient", "J2", "--to", str(tmp_path / "none"), code=1)
     command(home, "--to", str(tmp_path / "none"), code=1)
     assert not (tmp_path / "none").exists()
+
+
+def test_a_viewer_that_reads_nothing_compressed_is_served_too(home: Path, tmp_path: Path) -> None:
+    source = pydicom.dcmread(packaged("MR_small_jp2klossless.dcm"))
+    command(home, "--study", source.StudyInstanceUID, "--uncompressed", "--to", str(tmp_path / "cd"))
+    (listed,) = FileSet(tmp_path / "cd/DICOMDIR")
+    image = listed.load()
+    assert image.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+    assert listed["ReferencedTransferSyntaxUIDInFile"].value == ExplicitVRLittleEndian
+    assert (image.pixel_array == source.pixel_array).all()
+    command(home, "--study", "1.2.3", "--original", "--uncompressed", "--to", str(tmp_path / "no"), code=1)
 
 
 def test_records_are_of_the_kind_of_their_class() -> None:

@@ -31,6 +31,9 @@ def export(
     patient: Annotated[str, typer.Option("--patient", help="The patient's number: ID or ID^AUTHORITY.")] = "",
     dicomdir: Annotated[bool, typer.Option("--dicomdir/--no-dicomdir", help="Whether a DICOMDIR is written.")] = True,
     original: Annotated[bool, typer.Option("--original", help="The bytes as received, whatever is known now.")] = False,
+    uncompressed: Annotated[
+        bool, typer.Option("--uncompressed", help="Explicit VR Little Endian, as CDs want it.")
+    ] = False,
     home: HomeOption = None,
 ) -> None:
     """Write studies as DICOM media: files with names that say nothing of anyone, and a DICOMDIR."""
@@ -38,12 +41,16 @@ def export(
 
     if bool(study) == bool(patient):
         raise InvalidInput("Name either --study or --patient.")
+    if original and uncompressed:
+        raise InvalidInput("What is uncompressed is not the original.")
     application = open_home(context, home)
     try:
         studies = _studies(application, study or (), patient)
         with _progress() as progress:
             instances = progress.track(
-                _instances(application, studies, original), total=_count(application, studies), description="exporting"
+                _instances(application, studies, original, uncompressed),
+                total=_count(application, studies),
+                description="exporting",
             )
             members = file_set(instances, new_uid(), with_directory=dicomdir)
             count = write_zip(members, to) if to.suffix.lower() == ZIP else write_folder(members, to)
@@ -77,22 +84,32 @@ def _count(application: Application, studies: Sequence[ShownStudy]) -> int:
         return sum(len(find_instances(connection, study.id)) for study in studies)
 
 
-def _instances(application: Application, studies: Sequence[ShownStudy], original: bool) -> Iterator[Exported]:
+def _instances(
+    application: Application, studies: Sequence[ShownStudy], original: bool, uncompressed: bool
+) -> Iterator[Exported]:
     """The instances of the studies; each study is audited before its first byte."""
+    from hilum.archive.frames import instance_opener
+    from hilum.archive.render_pool import RenderPool
     from hilum.dicom.coercing import Coercing
     from hilum.dicom.exporting import exported
+    from hilum.dicom.rewriting import Rewriting
     from hilum.storage.retrieval import find_instances
     from hilum.workflow.reading import OpenImages, export_original, open_images
     from hilum.workflow.source import Source
 
     store, actor = application.store, operator()
     coercing = Coercing(store, application.blobs, application.configuration)
-    for study in studies:
-        opened = OpenImages(study.id, study.order_id, study.patient_id, Source("DICOM export", actor.name))
-        store.run(export_original if original else open_images, opened, actor)
-        with store.read() as connection:
-            rows = find_instances(connection, study.id)
-        yield from exported(coercing, study, rows, original=original)
+    pool = RenderPool()
+    rewriting = Rewriting(coercing, instance_opener(application.blobs), pool.render) if uncompressed else None
+    try:
+        for study in studies:
+            opened = OpenImages(study.id, study.order_id, study.patient_id, Source("DICOM export", actor.name))
+            store.run(export_original if original else open_images, opened, actor)
+            with store.read() as connection:
+                rows = find_instances(connection, study.id)
+            yield from exported(coercing, study, rows, original=original, uncompressed=rewriting)
+    finally:
+        pool.close()
 
 
 def _progress() -> Progress:
