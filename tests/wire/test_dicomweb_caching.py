@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pydicom
 import pytest
 import requests
 
@@ -111,9 +112,14 @@ UNUSABLE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("headers", "root"), FORWARDED)
-def test_links_point_where_a_trusted_proxy_says(archive: Archive, headers: dict[str, str], root: str) -> None:
+def test_links_point_where_a_trusted_proxy_says(archive: Archive) -> None:
     image = archive.scan()
+    for headers, root in FORWARDED:
+        linked(archive, image, headers, root)
+
+
+def linked(archive: Archive, image: pydicom.Dataset, headers: dict[str, str], root: str) -> None:
+    """Check that every link of an answer to these headers begins with a root."""
     (found,) = archive.fetch(f"{path_of(image)}/metadata", headers={**JSON, **headers}).json()
     assert found["7FE00010"]["BulkDataURI"] == f"{root}/dicom-web{path_of(image)}/bulkdata/pixeldata"
     (study,) = archive.fetch("/studies", headers={**JSON, **headers}).json()

@@ -51,11 +51,11 @@ def test_what_is_deleted_is_gone_at_once_and_the_rest_is_there(archive: Archive,
     assert (row.reason, row.state) == ("Test images", "marked") and row.until > datetime.now(UTC)
 
 
-@pytest.mark.parametrize("who", ["radiologist", "technologist", "scheduler", "auditor", "service", "house"])
-def test_nobody_but_an_administrator_deletes_and_the_attempt_is_audited(archive: Archive, who: str) -> None:
+def test_nobody_but_an_administrator_deletes_and_the_attempt_is_audited(archive: Archive) -> None:
     image = archive.scan()
-    for level in ("study", "series", "instance"):
-        delete(archive, path_of(image, level), 403, who)
+    for who in ("radiologist", "technologist", "scheduler", "auditor", "service", "house"):
+        for level in ("study", "series", "instance"):
+            delete(archive, path_of(image, level), 403, who)
     archive.fetch(path_of(image))
     with archive.store.read() as db:
         audit = tables.audit_event.c

@@ -348,18 +348,18 @@ def test_a_region_is_cut_out_and_flipped_as_the_viewport_says(archive: Archive) 
     assert pixels("&viewport=16,16,,,4,4").shape == (16, 16)
 
 
-@pytest.mark.parametrize(
-    ("query", "field"),
-    [("viewport=4,2,2,3,9,2", "viewport"), ("viewport=4,2,2,3,0,2", "viewport"), ("viewport=4", "viewport"),
+WRONG_WISHES = [("viewport=4,2,2,3,9,2", "viewport"), ("viewport=4,2,2,3,0,2", "viewport"), ("viewport=4", "viewport"),
      ("viewport=4,2,-1,0", "viewport"), ("viewport=0,2", "viewport"), ("viewport=1,2,3", "viewport"),
      ("viewport=1,2,3,4,5,6,7", "viewport"), ("window=1", "window"), ("window=1,2,cubic", "window"),
      ("quality=0", "quality"), ("quality=high", "quality"), ("gamma=2", "gamma"), ("quality=5&quality=6", "quality"),
-     ("%3Cb%3E=1", "one of those given")],
-)  # fmt: skip
-def test_wishes_that_are_none_are_refused_by_name(archive: Archive, query: str, field: str) -> None:
+     ("%3Cb%3E=1", "one of those given")]  # fmt: skip
+
+
+def test_wishes_that_are_none_are_refused_by_name(archive: Archive) -> None:
     image = archive.scan()
-    refused = archive.fetch(f"{path_of(image)}/rendered?{query}", status=400)
-    assert refused.json()["field"] == field and "<" not in refused.text
+    for query, field in WRONG_WISHES:
+        refused = archive.fetch(f"{path_of(image)}/rendered?{query}", status=400)
+        assert refused.json()["field"] == field and "<" not in refused.text, query
 
 
 def test_a_wish_of_the_standard_that_is_not_heeded_is_a_warning(archive: Archive) -> None:

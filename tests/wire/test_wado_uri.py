@@ -96,9 +96,8 @@ def test_what_is_no_image_is_shown_as_it_is_elsewhere(archive: Archive) -> None:
     assert get(archive, report, contentType="application/dicom").content[128:132] == b"DICM"
 
 
-@pytest.mark.parametrize(
-    ("more", "status", "field"),
-    [({"requestType": None}, 400, "requestType"), ({"requestType": "XDS"}, 400, "requestType"),
+REFUSED: list[tuple[dict[str, Any], int, str]] = [
+    ({"requestType": None}, 400, "requestType"), ({"requestType": "XDS"}, 400, "requestType"),
      ({"objectUID": None}, 400, "objectUID"), ({"studyUID": ""}, 400, "studyUID"),
      ({"studyUID": "../1"}, 400, "StudyInstanceUID"), ({"anonymize": "yes"}, 406, "anonymize"),
      ({"presentationUID": "1.2"}, 406, "presentationUID"), ({"windowCenter": 1}, 400, "windowCenter"),
@@ -108,13 +107,13 @@ def test_what_is_no_image_is_shown_as_it_is_elsewhere(archive: Archive) -> None:
      ({"region": "0,0,1.5,1"}, 400, "region"), ({"imageQuality": 0}, 400, "quality"), ({"zoom": 2}, 400, "zoom"),
      ({"transferSyntax": EXPLICIT}, 400, "transferSyntax"),
      ({"contentType": "application/dicom", "windowCenter": 1, "windowWidth": 1}, 400, "windowCenter"),
-     ({"contentType": "application/dicom", "rows": 5}, 400, "rows")],
-)  # fmt: skip
-def test_what_cannot_be_done_is_refused_by_name(
-    archive: Archive, more: dict[str, Any], status: int, field: str
-) -> None:
-    refused = get(archive, archive.scan(), status, **more)
-    assert refused.json()["field"] == field or (status == 400 and refused.json()["field"] in more)
+     ({"contentType": "application/dicom", "rows": 5}, 400, "rows")]  # fmt: skip
+
+
+def test_what_cannot_be_done_is_refused_by_name(archive: Archive) -> None:
+    image = archive.scan()
+    for more, status, field in REFUSED:
+        assert get(archive, image, status, **more).json()["field"] == field, more
 
 
 def test_who_may_not_see_is_denied_here_too_and_the_attempt_is_audited(archive: Archive) -> None:
