@@ -1,5 +1,5 @@
 #!/bin/sh
-# The outside clients that the tests speak with: DCMTK, dicom3tools' validators, Chromium, strace, and Node.js,
+# The outside programs that the tests speak with: DCMTK, dicom3tools' validators, Orthanc, Chromium, strace, and Node.js,
 # on which the OpenID provider of the tests runs (from version 20; npm fetches it into the user's cache).
 # Installs what is missing on Debian and Ubuntu as root; elsewhere it says what to install.
 set -eu
@@ -10,6 +10,8 @@ need() { # need COMMAND PACKAGE
 }
 need dcmdump dcmtk
 need dciodvfy dicom3tools
+command -v Orthanc >/dev/null 2>&1 || [ -x /usr/sbin/Orthanc ] || missing="$missing orthanc"
+[ -f /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] || missing="$missing orthanc-dicomweb"
 need strace strace
 need node nodejs
 need npm npm

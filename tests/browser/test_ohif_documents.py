@@ -5,7 +5,6 @@ Run by `make soak`; what the answer must say of itself for this is held by tests
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 
@@ -24,7 +23,7 @@ pytestmark = [
     pytest.mark.xdist_group("browser"),
     pytest.mark.timeout(300),
     pytest.mark.soak,
-    pytest.mark.skipif(os.environ.get("HILUM_SOAK") != "full", reason="half a minute for one picture"),
+    pytest.mark.full,  # half a minute for one picture
     pytest.mark.skipif(
         shutil.which("npm") is None and installed(ViewerSettings()) is None,
         reason="OHIF comes by npm, which is not here",

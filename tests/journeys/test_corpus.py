@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -65,10 +64,9 @@ def test_real_files_come_back_as_they_were_through_every_door(tmp_path: Path) ->
 
 
 @pytest.mark.soak
+@pytest.mark.full
 @pytest.mark.timeout(0)
 def test_all_packaged_files_come_back_as_they_were(tmp_path: Path) -> None:
-    if os.environ.get("HILUM_SOAK") != "full":
-        pytest.skip("minutes; make soak")
     assert len(report([IMAGES, WORDS], tmp_path)) > 100
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -31,9 +32,8 @@ from hilum.archive.landing import open_landing
 from hilum.core.actor import system_actor
 from hilum.storage import tables
 
-ORTHANC = shutil.which("Orthanc")
+ORTHANC = shutil.which("Orthanc", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 pytestmark = [
-    pytest.mark.skipif(ORTHANC is None, reason="Orthanc is not installed"),
     pytest.mark.xdist_group("orthanc"),
 ]
 STUDY = "1.2.95"
