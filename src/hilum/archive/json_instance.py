@@ -116,7 +116,7 @@ def _encoded(attributes: Attributes, held: _Held) -> bytes:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            dataset = Dataset.from_json(dict(sorted(attributes.items())), held)  # type: ignore[arg-type]
+            dataset = Dataset.from_json(dict(sorted(attributes.items())), held)
             buffer = io.BytesIO()
             pydicom.dcmwrite(buffer, dataset, implicit_vr=False, little_endian=True, enforce_file_format=False)
     except HilumError:

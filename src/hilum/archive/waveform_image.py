@@ -47,7 +47,8 @@ def _legal(words: str) -> str:
 
 
 def _grid_paths(left: float, top: float, right: float, bottom: float) -> Iterator[tuple[str, str, float]]:
-    thin, thick = [], []
+    thin: list[str] = []
+    thick: list[str] = []
     for number, x in _lines(left, right):
         (thick if number % 5 == 0 else thin).append(f"M{x:.2f} {top:.2f}V{bottom:.2f}")
     for number, y in _lines(top, bottom):
