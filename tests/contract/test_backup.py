@@ -52,7 +52,9 @@ def test_a_home_returns_from_its_backup_with_all_it_knew(
     home, again, copy = tmp_path / "home", tmp_path / "again", tmp_path / "backup"
     home.mkdir()
     url = "sqlite" if database == "sqlite" else request.getfixturevalue("migrated_postgres_url")
-    (home / "hilum.toml").write_text(f'[database]\nurl = "{url}"\n[facility]\nname = "Old house"\n')
+    (home / "hilum.toml").write_text(
+        f'[database]\nurl = "{url}"\n[facility]\nname = "Old house"\n[archive]\nsegment_bytes = 1048576\n'
+    )
     keep(home)
     before = uids(home)
     assert "1 objects" in command(home, "backup", "--to", str(copy))

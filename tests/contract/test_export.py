@@ -37,6 +37,7 @@ YAMADA = "Yamada^Tarou=山田^太郎"
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     home = tmp_path_factory.mktemp("home")
+    (home / "hilum.toml").write_text("[archive]\nsegment_bytes = 1048576\n")
     application = Application(home)
     application.prepare()
     assert application.keyring

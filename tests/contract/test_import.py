@@ -208,6 +208,8 @@ def test_an_import_that_was_cut_short_goes_on_where_it_was(
 
 
 def test_the_command_says_what_became_of_each_file(tmp_path: Path, folder: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/hilum.toml").write_text("[archive]\nsegment_bytes = 1048576\n")
     application = Application(tmp_path / "home")
     application.prepare()
     assert application.keyring

@@ -26,11 +26,12 @@ from hilum.archive.retrieve import read_instance
 from hilum.core.actor import system_actor
 from hilum.core.errors import Forbidden
 from hilum.jobs.scrub import Scrub
+from hilum.jobs.settling import Settling
 from hilum.serve.health import routes
 from hilum.settings import Configuration
 from hilum.storage import tables
 from hilum.storage.integrity import damaged
-from hilum.workflow.images import Recorded
+from hilum.workflow.images import CompleteStudy, Recorded, complete_study
 from hilum.workflow.integrity import NoteDamage, note_damage
 from hilum.workflow.source import Source
 
@@ -47,7 +48,7 @@ def ingest(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ingest]:
         settings = S3Settings(server.endpoint, server.region, server.access_key, server.secret_key)
         store = open_store(request.getfixturevalue("migrated_postgres_url"), tmp_path)
         blobs = open_blobs(f"s3://{request.getfixturevalue('s3_bucket')}/node", tmp_path, settings)
-    landing = open_landing(blobs, "tester")
+    landing = open_landing(blobs, "tester", segment_bytes=1 << 20)
     yield Ingest(store, blobs, landing)
     landing.close()
     store.close()
@@ -144,9 +145,34 @@ def test_a_damaged_instance_that_is_sent_again_is_written_anew_and_served(ingest
     assert found(ingest) == [] == listed(ingest)
 
 
+def test_what_was_settled_is_looked_at_where_it_lies_now_and_mended_by_its_sender(
+    ingest: Ingest, tmp_path: Path
+) -> None:
+    image = ct_image()
+
+    def send() -> Recorded:
+        source = Source("DICOM C-STORE", "CT01")
+        return ingest.store_dataset(dataset_bytes(image), EXPLICIT, source=source, actor=MODALITY).recorded
+
+    def row() -> Any:
+        with ingest.store.read() as connection:
+            return connection.execute(sa.select(tables.instance)).one()
+
+    send()
+    ingest.store.run(complete_study, CompleteStudy(row().study_id, timedelta(seconds=-1)), ACTOR)
+    assert Settling(ingest, configured(tmp_path / "home", "settle_after_hours = 0\n")).settle_some() == 1
+    assert row().object_key.startswith("settled/")
+    assert found(ingest) == []
+    rot(ingest, row())
+    assert [damage for _, damage in found(ingest)] == [Damage.CHANGED]
+    assert send() is Recorded.KNOWN
+    assert row().object_key.startswith("landing/")
+    assert found(ingest) == [] == listed(ingest)
+
+
 def test_a_file_that_the_disk_does_not_give_back_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, blobs = open_store("sqlite", tmp_path), FileBlobs(tmp_path / "archive")
-    landing = open_landing(blobs, "tester")
+    landing = open_landing(blobs, "tester", segment_bytes=1 << 20)
     ingest = Ingest(store, blobs, landing)
     (row,) = stored(ingest)
     monkeypatch.setattr("hilum.archive.file_blobs._pread", lambda *_: (_ for _ in ()).throw(OSError(5, "EIO")))
@@ -231,6 +257,7 @@ def test_a_pace_is_kept_over_all_of_the_work() -> None:
 
 
 def test_the_command_names_what_is_damaged_and_where_and_exits_with_one(tmp_path: Path) -> None:
+    configured(tmp_path / "home", "segment_bytes = 1048576\n")
     application = Application(tmp_path / "home")
     application.prepare()
     assert application.keyring
