@@ -249,6 +249,9 @@ def test_every_metric_of_the_table_is_counted_and_shown(monkeypatch: pytest.Monk
     telemetry.time_http("/fhir/Patient/{id}", 200, 0.01)
     telemetry.move_associations(1)
     telemetry.count_refused_connection("dimse", "certificate-expired")
+    telemetry.count_verified("whole")
+    telemetry.set_damaged(0)
+    telemetry.set_verified_at(1.0)
     page = telemetry.metrics_page().decode()
     for name in telemetry.METRICS:
         assert f"\n{name}" in page
