@@ -116,7 +116,7 @@ PAGES = [
 
 
 def harmless(
-    target: Besieged, path: str, who: str = "service", method: str = "GET", most: float = 8.0, **more: object
+    target: Besieged, path: str, who: str = "service", method: str = "GET", most: float = 25.0, **more: object
 ) -> bytes:
     started = time.perf_counter()
     answer = target.ask(method, path, who, **more)

@@ -73,10 +73,10 @@ def test_an_unknown_key_matches_everything() -> None:
 
 
 def test_a_hostile_pattern_takes_no_time() -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     assert not matches(keys(StudyDescription="*a" * 12 + "b"), {"StudyDescription": "a" * 10_000})
     assert matches(keys(StudyDescription="a" + "*" * 60), {"StudyDescription": "a" * 64})
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
     for hostile in ("*a" * 30, "a" * 2000):
         with pytest.raises(InvalidInput):
             matches(Keys({"00081030": {"vr": "LO", "Value": [hostile]}}), {"StudyDescription": "a"})

@@ -80,13 +80,13 @@ def test_no_password_opens_an_account_that_does_not_exist(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("password", ["x" * 257, "x" * 10_000_000, "\ud800" * 12, "tab\tand\x00nul inside"])
 def test_what_could_never_be_a_password_is_refused_quickly(password: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     assert not verify_password("$argon2id$x", password)
     with pytest.raises(InvalidInput):
         check_password(password, user_name="ann")
     with pytest.raises(InvalidInput):
         hash_password(password)
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 @pytest.mark.parametrize(

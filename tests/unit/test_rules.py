@@ -121,10 +121,10 @@ def test_no_condition_can_hold_the_router_up() -> None:
     condition = "true"
     for letter in "abcdefgh":
         condition = f"{ten}.all({letter}, {condition})"
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(ConditionFailed):
         holds(condition)
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_check_names_a_kind_that_nothing_can_send_to_and_a_destination_without_route() -> None:

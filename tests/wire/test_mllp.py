@@ -276,12 +276,12 @@ def test_silent_and_dripping_connections_are_closed_in_time():
         began = time.monotonic()
         dripping.send(b"\x0bMSH|")
         with pytest.raises((BrokenPipeError, ConnectionResetError)):
-            while time.monotonic() - began < 10:
+            while time.monotonic() - began < 30:
                 dripping.send(b"x")
                 time.sleep(0.03)
         assert b"MSA|AR||deadline" in dripping.receive()
         assert silent.receive() is None
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
 
     assert with_server(play, idle_timeout=0.4, frame_timeout=0.4).counters.timeouts == 2
 

@@ -246,4 +246,4 @@ def test_a_provider_that_never_answers_costs_a_bounded_time(monkeypatch: pytest.
         began = time.monotonic()
         with pytest.raises(Unavailable):
             claims_of(Provider(settings, tmp_path))
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20

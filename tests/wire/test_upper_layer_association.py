@@ -138,7 +138,7 @@ def test_a_connection_that_says_nothing_is_closed_by_artim() -> None:
     with serving() as server, BarePeer(server) as peer:
         begun = time.monotonic()
         assert peer.closed()
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 20
         assert eventually(lambda: server.counts()["open-connections"] == 0)
 
 
@@ -150,7 +150,7 @@ def test_a_request_that_trickles_in_is_closed_by_artim() -> None:
             for byte in raw * 4:
                 peer.socket.sendall(bytes((byte,)))
                 time.sleep(0.05)
-        assert time.monotonic() - begun < 8
+        assert time.monotonic() - begun < 20
         assert still_serves(server)
 
 
