@@ -33,16 +33,16 @@ from hilum.archive.metadata import (
     Header,
     Identity,
     Metadata,
+    header_of,
     identity_of,
     metadata_of,
-    metadata_of_walk,
     read_metadata,
     walk_dataset,
 )
 from hilum.archive.part10 import file_prefix, split
 from hilum.archive.rejection_note import KEY_OBJECT_SELECTION, rejection_note_of
 from hilum.archive.retrieve import location_columns
-from hilum.archive.walk import Walk
+from hilum.archive.walk import Attributes, PixelData
 from hilum.core.actor import Actor
 from hilum.core.errors import Conflict, HilumError, Unavailable
 from hilum.security.policy import Action, decide, require
@@ -85,7 +85,9 @@ class Arrived:
 
     dataset: Dataset
     transfer_syntax_uid: str
-    walk: Walk
+    attributes: Attributes
+    character_set: str
+    pixels: PixelData | None
     identity: Identity
     digest: bytes
 
@@ -255,7 +257,7 @@ class Ingest:
         """Raises DroppedByRule for what the configuration turns away."""
         if self._admission is not None:
             syntax = arrived.transfer_syntax_uid
-            self._admission.admit(arrived.walk.attributes, syntax, sender.source, sender.actor)
+            self._admission.admit(arrived.attributes, syntax, sender.source, sender.actor)
 
     def _command(
         self,
@@ -264,7 +266,8 @@ class Ingest:
         location: Location | None = None,
         received_at: datetime | None = None,
     ) -> RecordInstance:
-        metadata = metadata_of_walk(arrived.walk, arrived.transfer_syntax_uid)
+        header = header_of(arrived.attributes, arrived.character_set)
+        metadata = Metadata(header, arrived.attributes, arrived.pixels, arrived.transfer_syntax_uid)
         return self._command_of(metadata, arrived.digest.hex(), sender, location, received_at)
 
     def _command_of(
@@ -313,9 +316,10 @@ def _alone(error: HilumError) -> HilumError:
 
 
 def _read(dataset: Dataset, transfer_syntax_uid: str) -> Arrived:
+    # The walk itself is let go: of a deflated data set it holds all that came out of it.
     walk = walk_dataset(dataset, transfer_syntax_uid)
-    identity = identity_of(walk.attributes)
-    return Arrived(dataset, transfer_syntax_uid, walk, identity, hashlib.sha256(dataset).digest())
+    found = (walk.attributes, walk.character_set, walk.pixels)
+    return Arrived(dataset, transfer_syntax_uid, *found, identity_of(walk.attributes), hashlib.sha256(dataset).digest())
 
 
 def _read_file(content: Dataset) -> Arrived:
@@ -325,10 +329,9 @@ def _read_file(content: Dataset) -> Arrived:
 
 def _entry(arrived: Arrived, sender: Sender, location: Location, received_at: datetime) -> Entry:
     """What the indexer is told of an instance that has landed."""
-    walk = arrived.walk
-    written = orjson.dumps(walk.attributes)
+    written, charset = orjson.dumps(arrived.attributes), arrived.character_set
     syntax, digest = arrived.transfer_syntax_uid, arrived.digest.hex()
-    return Entry(sender, written, walk.character_set, syntax, walk.pixels, location, digest, received_at)
+    return Entry(sender, written, charset, syntax, arrived.pixels, location, digest, received_at)
 
 
 def _record_of(arrived: Arrived, sender: Sender, received_at: datetime) -> Record:

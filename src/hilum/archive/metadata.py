@@ -140,11 +140,7 @@ def read_metadata(dataset: Any, transfer_syntax_uid: str) -> Metadata:
     Raises InvalidInput with the keyword of what breaks the encoding, MissingField with that of a missing UID,
     Unsupported for transfer syntaxes that are no data sets.
     """
-    return metadata_of_walk(walk_dataset(dataset, transfer_syntax_uid), transfer_syntax_uid)
-
-
-def metadata_of_walk(walk: Walk, transfer_syntax_uid: str) -> Metadata:
-    """What a pass over a data set has found. Raises MissingField and InvalidInput for its four UIDs."""
+    walk = walk_dataset(dataset, transfer_syntax_uid)
     header = header_of(walk.attributes, walk.character_set)
     return Metadata(header, walk.attributes, walk.pixels, transfer_syntax_uid)
 
