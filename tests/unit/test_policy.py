@@ -82,6 +82,7 @@ from hilum.workflow.accounts import (
     sign_in_failed,
 )
 from hilum.workflow.acquisition import start_exam, update_exam
+from hilum.workflow.appointments import BookAppointment, Slot, book_appointment, cancel_appointment
 from hilum.workflow.clients import AddClient, add_client, change_client_keys, disable_client
 from hilum.workflow.commitment import RequestCommitment, request_commitment
 from hilum.workflow.compression import forget_renditions, note_rendition
@@ -95,6 +96,7 @@ from hilum.workflow.deletion import (
     mark_for_deletion,
     undo_deletion,
 )
+from hilum.workflow.documents import DocumentAct, RelayDocument, relay_document
 from hilum.workflow.forwarding import AskCommitment, CommitmentAnswered, ask_commitment, commitment_answered
 from hilum.workflow.image_batches import RecordInstances, record_instances
 from hilum.workflow.images import CompleteStudy, complete_study, record_instance
@@ -347,6 +349,8 @@ VERBS: dict[Any, tuple[Action, Build]] = {
     change_order: (Action.CHANGE_ORDER, lambda w, o: request("1", o.placer_order_number, reason="x")),
     cancel_order: (Action.CANCEL_ORDER, lambda w, o: reference(o)),
     discontinue_order: (Action.CANCEL_ORDER, lambda w, o: reference(o)),
+    book_appointment: (Action.CHANGE_ORDER, lambda w, o: BookAppointment(reference(o), (Slot(location="Room 7"),))),
+    cancel_appointment: (Action.CHANGE_ORDER, lambda w, o: reference(o)),
     worklist_served: (Action.READ_WORKLIST, lambda w, o: WorklistServed((w.steps(o)[0].id,), EHR)),
     start_exam: (Action.PERFORM_EXAM, lambda w, o: performed(new_uid(), references=(naming(o),))),
     update_exam: (Action.PERFORM_EXAM, lambda w, o: performed(w.start(naming(o)))),
@@ -371,6 +375,12 @@ VERBS: dict[Any, tuple[Action, Build]] = {
     relay_report: (
         Action.RELAY_REPORT,
         lambda w, o: RelayReport(reference(o), ReportStatus.FINAL, "x", "", READER, None),
+    ),
+    relay_document: (
+        Action.RELAY_REPORT,
+        lambda w, o: RelayDocument(
+            RelayReport(reference(o), ReportStatus.FINAL, "x", "", READER, None), DocumentAct.WRITES
+        ),
     ),
     assign_study: (Action.RESOLVE_EXCEPTION, lambda w, o: AssignStudy(_item(w), o.accession_number, "sure")),
     dismiss_exception: (Action.RESOLVE_EXCEPTION, lambda w, o: DismissException(_item(w), "a phantom")),
