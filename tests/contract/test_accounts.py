@@ -188,7 +188,7 @@ def test_cookies_go_over_https_only_where_people_use_https(
         monkeypatch.setenv("HILUM_HTTP__PUBLIC_URL", root)
         sessions = BrowserSessions(sqlite_store, Configuration(tmp_path))
         opening = sessions.opening(Request({"type": "http", "headers": []}))
-        cookie = sessions.opened(opening, "/").headers["set-cookie"]
+        cookie = sessions.opened(opening, "/", ANN).headers["set-cookie"]
         assert ("; Secure" in cookie, "; HttpOnly" in cookie, "; SameSite=Lax" in cookie) == (secure, True, True)
 
 
