@@ -37,7 +37,6 @@ def _doors(settings: Settings) -> Iterator[Finding]:
 def _routes(application: Application) -> Iterator[Finding]:
     from hilum.app import SENDER_KINDS
     from hilum.delivery.check import check_delivery
-
     from hilum.dicom.image_rules import check_rules
 
     for text in (*check_delivery(application.settings, SENDER_KINDS), *check_rules(application.settings)):

@@ -1,6 +1,6 @@
 """Requests wait until the index holds what was received before them: what a modality sent is seen at every door.
 
-A program is told when the index does not catch up; a person gets the page as it stands, and sees the rest when it comes.
+A program is told when the index does not catch up; a person gets the page as it stands, and the rest when it comes.
 """
 
 from __future__ import annotations
