@@ -1,10 +1,13 @@
 """Fixtures that every test may ask for; the servers start only when a test asks for them."""
 
 import os
+import tempfile
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
+from fixtures import subjects
 from fixtures.department import department, own_department
 from fixtures.postgres import migrated_postgres_url, postgres_server, postgres_template, postgres_url
 from fixtures.s3 import s3_bucket, s3_server
@@ -57,3 +60,27 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     if report.skipped and os.environ.get("CI") and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
     return report
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let every test process note whom it makes up in one file."""
+    if not hasattr(config, "workerinput"):
+        os.environ[subjects.NOTES] = tempfile.mkstemp(prefix="hilum-subjects-")[1]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """After the whole run nothing that its servers wrote for operators may say whom it was about."""
+    if hasattr(session.config, "workerinput"):
+        return
+    notes = Path(os.environ.pop(subjects.NOTES))
+    terms = set(notes.read_bytes().split())
+    notes.unlink()
+    factory = getattr(session.config, "_tmp_path_factory", None)
+    if factory is None or not terms:
+        return
+    found = sorted(subjects.told(factory.getbasetemp(), terms))
+    print(f"\nlooked for {len(terms)} patients and orders in what was written for operators: {len(found)} found")
+    if found:
+        print("\n".join(found))
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
