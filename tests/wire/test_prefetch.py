@@ -79,5 +79,6 @@ def test_another_patients_exams_and_filtered_images_stay(tmp_path: Path) -> None
         before = len(opened.states())
         schedule(opened, "OTHER", patient="P2", family="Roe", given="Richard")
         schedule(opened, "NEW1")
-        assert quiet(opened, before + 1)
+        assert eventually(lambda: len(opened.states()) > before and quiet(opened, len(opened.states())))
+        assert eventually(lambda: bool(received.uids))
     assert received.uids == ["1.2.79.2"]

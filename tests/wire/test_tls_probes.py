@@ -23,6 +23,7 @@ from dicom_door import department
 from fixtures.certificates import Authority, Held
 from fixtures.stores import open_store
 from hilum.hl7.door import Hl7Door
+from hilum.security.accepting import Caps, LocalConnections
 from hilum.security.connections import ConnectionLog
 from hilum.security.live_tls import LiveContext, door_context
 from hilum.serve.http_server import Bounds, HttpServer
@@ -98,7 +99,8 @@ def on_a_loop(home: Path) -> Iterator[dict[str, int]]:
         _, ports["hl7"] = await hl7.start()
         config = uvicorn.Config(app, lifespan="off", ws="none")  # type: ignore[arg-type]
         context = door_context(configuration, "http")
-        http = HttpServer(config, listening, context, "", Bounds(100, 100, 10, 10), ConnectionLog(store))
+        connections = LocalConnections(Caps(100, 100))
+        http = HttpServer(config, listening, context, "", Bounds(100, 100, 10, 10), ConnectionLog(store), connections)
         serving = loop.create_task(http.serve([]))
         ready.set()
         await stop.wait()

@@ -89,6 +89,7 @@ MEANINGS: dict[str, Meaning] = {
     A.READ_IMAGES: _read(INSTANCES_ACCESSED, "opened images"),
     A.REJECT_IMAGES: Meaning(INSTANCES_ACCESSED, "U", "update", "rejected images"),
     A.MANAGE_REJECTED: Meaning(INSTANCES_ACCESSED, "U", "update", "decided on rejected images"),
+    A.MANAGE_QUARANTINE: Meaning(INSTANCES_ACCESSED, "U", "update", "settled what can't be read"),
     A.HOLD_IMAGES: Meaning(INSTANCES_ACCESSED, "U", "update", "held images against deletion"),
     A.DELETE_IMAGES: Meaning(STUDY_DELETED, "D", "delete", "deleted images"),
     A.EXPORT_ORIGINAL: _read(INSTANCES_TRANSFERRED, "had images as they were received"),
