@@ -28,7 +28,7 @@ test: export OMP_NUM_THREADS := 1
 test: $(VENV)/.developing  ## all tests, against SQLite and PostgreSQL, files and S3, DCMTK and Chromium
 	sh scripts/system-packages.sh
 	@sh scripts/ohif.sh
-	$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder --reruns 1 --durations=60 --durations-min=4
+	$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder --reruns 1 -r fER --durations=60 --durations-min=4
 
 check: $(VENV)/.developing  ## lint, format, types, the contracts of the house, schema = migrations, the docs
 	$(BIN)/ruff check .

@@ -163,7 +163,7 @@ def test_forged_places_in_a_list_are_refused(either: Besieged) -> None:
     numbers = [10**30, -(10**30), 2**63, 1e308, "1e999", "9" * 5000, None, [], {}, True]
     forged = [
         packed([d, n, m, i])
-        for d in ("after", "before", "x")
+        for d in (("after", "before", "x") if full_size() else ("after",))
         for n in numbers
         for m in moments[:2]
         for i in ("a", "\x00")

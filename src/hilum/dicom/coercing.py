@@ -26,7 +26,7 @@ from hilum.storage.store import Store
 
 HEADERS_AT_ONCE = 100
 # How long a study is taken to be as it was found while its instances are sent one by one.
-_FRESH_SECONDS = 0.2
+_FRESH_SECONDS = 0.25  # of what is sent image by image: a change is everywhere within a second
 _STRETCH = 1 << 20
 
 

@@ -34,7 +34,7 @@ class HeldInstances:
         self._store = store
         self._lock = threading.Lock()
         self._text = str(_DIGESTS.compile(store.engine)) if store.engine.dialect.name == "sqlite" else ""
-        self._own: sqlite3.Connection | None = None
+        self._own: sa.PoolProxiedConnection | None = None
 
     def digests(self, sop_instance_uid: str) -> list[str]:
         """Return the SHA-256 in hexadecimal of every data set held under this UID. Raises Unavailable."""
@@ -49,7 +49,8 @@ class HeldInstances:
 
     def _connection(self) -> sqlite3.Connection:
         if self._own is None:
-            connection = self._store.engine.raw_connection().driver_connection
-            assert isinstance(connection, sqlite3.Connection)
-            self._own = connection
-        return self._own
+            # Held for good: let go of, it would be given to others while it is used here.
+            self._own = self._store.engine.raw_connection()
+        connection = self._own.driver_connection
+        assert isinstance(connection, sqlite3.Connection)
+        return connection
