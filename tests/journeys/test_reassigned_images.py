@@ -85,7 +85,7 @@ def everywhere(department: Department, image: Dataset, folder: Path) -> dict[str
 
 
 def is_shown(department: Department, image: Dataset, folder: Path, patient: Patient, accession: str) -> None:
-    """Every door says so when asked within a second of the change; what goes out image by image may need a part of it."""
+    """Every door says so when asked within a second of the change; what goes image by image may take a part of it."""
     time.sleep(0.3)
     found = everywhere(department, image, folder)
     assert set(found.values()) == {(patient.number, accession)}, found
