@@ -127,13 +127,11 @@ def harmless(
 
 
 def test_odd_values_find_nothing_and_break_nothing(either: Besieged) -> None:
-    for name in QIDO:
-        for value in ODD:
-            harmless(either, f"/dicom-web/studies?{name}={value}")
-    for kind, names in FHIR.items():
-        for name in names:
-            for value in ODD:
-                harmless(either, f"/fhir/{kind}?{name}={value}")
+    asked = [f"/dicom-web/studies?{name}={value}" for name in QIDO for value in ODD]
+    asked += [f"/fhir/{kind}?{name}={value}" for kind, names in FHIR.items() for name in names for value in ODD]
+    # Three do not divide the number of odd values, so that each of them and each name has its turn.
+    for path in asked if full_size() else asked[::3]:
+        harmless(either, path)
 
 
 def test_odd_values_in_pages_break_nothing(either: Besieged) -> None:
@@ -148,7 +146,8 @@ def test_odd_values_in_pages_break_nothing(either: Besieged) -> None:
         "/access/reviews",
         "/audit",
     )
-    for number, (name, value) in enumerate(product(PAGES, ODD)):
+    asked = list(enumerate(product(PAGES, ODD)))
+    for number, (name, value) in asked if full_size() else asked[::3]:
         for path in paths if full_size() else (paths[number % len(paths)],):
             answer = person.get(f"{path}?requestType=STUDY&{name}={value}", allow_redirects=False)
             assert answer.status_code < 500, (path, name, value, answer.text[:300])

@@ -57,7 +57,7 @@ def scene(hospital: Hospital) -> Scene:
     return Scene(reported, written, draft.id)
 
 
-@pytest.fixture(scope="module", params=["dark", "light"])
+@pytest.fixture(scope="module", params=[pytest.param("dark", marks=pytest.mark.full), "light"])
 def theme(request: pytest.FixtureRequest) -> str:
     """The colours that the person's system asks for."""
     return str(request.param)

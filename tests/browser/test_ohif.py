@@ -163,6 +163,7 @@ def test_three_planes_are_made_of_a_ct(person: Callable[[str], Page], order: Ord
     picture(page, "ohif-mpr")
 
 
+@pytest.mark.full  # half a minute; the requests it makes are those of the others
 def test_other_forms_of_images_and_an_ecg_are_drawn(hospital: Hospital, person: Callable[[str], Page]) -> None:
     """Palette colour, a moving ultrasound as JPEG, JPEG 2000, and a waveform, one after the other."""
     page = person("feng")

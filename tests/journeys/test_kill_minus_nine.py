@@ -53,7 +53,7 @@ def test_nothing_acknowledged_is_lost(own_department: Department) -> None:
         ]
         for worker in workers:
             worker.start()
-        time.sleep(chance.uniform(0.8, 3.5))
+        time.sleep(chance.uniform(0.8, 3.5 if FULL else 2.0))
         own.kill()
         stop.set()
         for worker in workers:

@@ -116,7 +116,10 @@ def test_orthanc_is_assured_of_what_we_hold_and_told_what_we_do_not(orthanc: Ort
     assert report["Status"] == "Failure"
     assert sorted(each["SOPInstanceUID"] for each in report["Success"]) == sorted(uid for _, uid in held)
     assert [each["SOPInstanceUID"] for each in report["Failures"]] == [missing[1]]
-    assert [row.state for row in orthanc.hilum.rows(tables.commitment_request)] == ["reported"]
+    # Orthanc has the report before its answer to it is written down here.
+    assert eventually(
+        lambda: {row.state for row in orthanc.hilum.rows(tables.commitment_request)} == {"reported"}, 20.0
+    )
 
 
 def test_the_folder_of_orthanc_is_imported_byte_for_byte(orthanc: Orthanc, tmp_path: Path) -> None:
