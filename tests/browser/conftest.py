@@ -8,7 +8,10 @@ from datetime import date
 import pytest
 from chromium import chromium, sign_in, tab
 from hospital import PASSWORD, Hospital, open_hospital
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
+
+# Waiting costs only where a test fails; the machine may be busy with others.
+expect.set_options(timeout=20_000)
 
 
 @pytest.fixture(scope="module")
