@@ -28,7 +28,9 @@ test: export OMP_NUM_THREADS := 1
 test: $(VENV)/.developing  ## all tests, against SQLite and PostgreSQL, files and S3, DCMTK and Chromium
 	sh scripts/system-packages.sh
 	@sh scripts/ohif.sh
-	$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder --reruns 1 -r fER --durations=60 --durations-min=4
+	@rm -f .pytest_cache/v/cache/lastfailed
+	$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder --reruns 1 -r fER --durations=60 --durations-min=4 \
+		|| { [ $$? = 1 ] && $(BIN)/python scripts/failed_again.py; }
 
 check: $(VENV)/.developing  ## lint, format, types, the contracts of the house, schema = migrations, the docs
 	$(BIN)/ruff check .
