@@ -10,6 +10,7 @@ Source: PS3.4 B.2.3, PS3.18 10.5; design.md, "What always holds" 2 to 4.
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -40,6 +41,7 @@ from hilum.archive.metadata import (
     walk_dataset,
 )
 from hilum.archive.part10 import file_prefix, split
+from hilum.archive.precedent import Precedent
 from hilum.archive.rejection_note import KEY_OBJECT_SELECTION, rejection_note_of
 from hilum.archive.retrieve import location_columns
 from hilum.archive.walk import Attributes, PixelData
@@ -111,6 +113,7 @@ class Ingest:
         self._landing = landing
         self._queue: IndexQueue | None = None
         self._held = HeldInstances(store)
+        self._of_thread = threading.local()
 
     def index_behind(self, queue: IndexQueue) -> None:
         """From now on let the index follow behind the answers, through a queue; readers are to wait at its barrier."""
@@ -125,17 +128,18 @@ class Ingest:
         actor: Actor,
         issuer: str = "",
         announced_sop: tuple[str, str] | None = None,
+        digest: bytes | None = None,
     ) -> Ingested:
         """Store a data set as received and return once it is durable, and indexed or handed to the indexer.
 
         `issuer` is of patient IDs that come without one; `announced_sop` is the SOP class and instance that the sender
-        named outside the data set. Raises InvalidInput or MissingField with the keyword of what is wrong, Unsupported
-        (transfer syntax), Conflict (not what was announced), Forbidden, DroppedByRule, Rejected, Unavailable,
-        OutOfSpace.
+        named outside the data set; `digest` its SHA-256 where that is known. Raises InvalidInput or MissingField with
+        the keyword of what is wrong, Unsupported (transfer syntax), Conflict (not what was announced), Forbidden,
+        DroppedByRule, Rejected, Unavailable, OutOfSpace.
         """
         require(actor, Action.STORE_IMAGES)
         sender = Sender(source, actor, issuer, decide(actor, Action.REJECT_IMAGES).allowed)
-        arrived = _read(dataset, transfer_syntax_uid)
+        arrived = _read(dataset, transfer_syntax_uid, self._precedent(), digest)
         _check_announced(arrived.identity, announced_sop)
         self._admit(arrived, sender)
         held = self._held.digests(arrived.identity.sop_instance_uid)
@@ -173,9 +177,10 @@ class Ingest:
         fresh: dict[int, Arrived] = {}
         seen: set[str] = set()
         singly: list[int] = []
+        precedent = self._precedent()
         for number, content in enumerate(contents):
             try:
-                arrived = _read_file(content)
+                arrived = _read_file(content, precedent)
                 if study_instance_uid not in ("", arrived.identity.study_instance_uid):
                     message = "The instance is of another study than the request names."
                     raise Conflict(message, field="StudyInstanceUID")
@@ -253,6 +258,14 @@ class Ingest:
         command = self._command_of(metadata, digest, sender, location, received_at)
         return self._record(metadata.header, command, actor, recoverable=True)
 
+    def _precedent(self) -> Precedent:
+        """What this thread read before: an association has a thread, and sends series."""
+        try:
+            return self._of_thread.precedent  # type: ignore[no-any-return]
+        except AttributeError:
+            fresh = self._of_thread.precedent = Precedent()
+            return fresh
+
     def _admit(self, arrived: Arrived, sender: Sender) -> None:
         """Raises DroppedByRule for what the configuration turns away."""
         if self._admission is not None:
@@ -315,16 +328,17 @@ def _alone(error: HilumError) -> HilumError:
     return error.with_traceback(None)
 
 
-def _read(dataset: Dataset, transfer_syntax_uid: str) -> Arrived:
+def _read(dataset: Dataset, transfer_syntax_uid: str, precedent: Precedent, digest: bytes | None = None) -> Arrived:
     # The walk itself is let go: of a deflated data set it holds all that came out of it.
-    walk = walk_dataset(dataset, transfer_syntax_uid)
+    walk = walk_dataset(dataset, transfer_syntax_uid, precedent)
     found = (walk.attributes, walk.character_set, walk.pixels)
-    return Arrived(dataset, transfer_syntax_uid, *found, identity_of(walk.attributes), hashlib.sha256(dataset).digest())
+    digest = digest or hashlib.sha256(dataset).digest()
+    return Arrived(dataset, transfer_syntax_uid, *found, identity_of(walk.attributes), digest)
 
 
-def _read_file(content: Dataset) -> Arrived:
+def _read_file(content: Dataset, precedent: Precedent) -> Arrived:
     part10 = split(content)
-    return _read(memoryview(content)[part10.dataset_offset :], part10.transfer_syntax_uid)
+    return _read(memoryview(content)[part10.dataset_offset :], part10.transfer_syntax_uid, precedent)
 
 
 def _entry(arrived: Arrived, sender: Sender, location: Location, received_at: datetime) -> Entry:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from hilum.archive.part10 import DEFLATED_LITTLE, checked_transfer_syntax, inflated, is_big_endian, is_implicit
+from hilum.archive.precedent import Precedent
 from hilum.archive.walk import Attributes, PixelData, Walk
 from hilum.core.errors import InvalidInput, MissingField
 
@@ -145,8 +146,8 @@ def read_metadata(dataset: Any, transfer_syntax_uid: str) -> Metadata:
     return Metadata(header, walk.attributes, walk.pixels, transfer_syntax_uid)
 
 
-def walk_dataset(dataset: Any, transfer_syntax_uid: str) -> Walk:
-    """The pass alone, for data sets that need not be instances."""
+def walk_dataset(dataset: Any, transfer_syntax_uid: str, precedent: Precedent | None = None) -> Walk:
+    """The pass alone, for data sets that need not be instances; `precedent` is of those of the same sender before."""
     checked_transfer_syntax(transfer_syntax_uid)
     if transfer_syntax_uid == DEFLATED_LITTLE:
         with _UNFOLDING:
@@ -154,7 +155,7 @@ def walk_dataset(dataset: Any, transfer_syntax_uid: str) -> Walk:
             walk.data = b""  # or the instances of one batch would all be held unfolded
             return walk
     implicit, big_endian = is_implicit(transfer_syntax_uid), is_big_endian(transfer_syntax_uid)
-    return Walk(dataset, implicit=implicit, big_endian=big_endian)
+    return Walk(dataset, implicit=implicit, big_endian=big_endian, precedent=precedent)
 
 
 def identity_of(attributes: Attributes) -> Identity:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from hilum.core.errors import InvalidInput, TooLarge, Unsupported
@@ -22,6 +23,7 @@ EXPLICIT_BIG = "1.2.840.10008.1.2.2"
 MAX_META = 1 << 20
 MAX_INFLATED = 128 << 20
 _LONG = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
+_PREAMBLE = bytes(128) + b"DICM"
 _FIRST_GROUPS = range(0x0004, 0x7FE1)
 
 
@@ -40,18 +42,23 @@ def file_prefix(
     sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, source_ae_title: str | None = None
 ) -> bytes:
     """Preamble and group 0002 to put before a data set of this transfer syntax (PS3.10 7.1)."""
-    elements = [
-        (0x0001, b"OB", b"\x00\x01"),
-        (0x0002, b"UI", _uid(sop_class_uid)),
-        (0x0003, b"UI", _uid(sop_instance_uid)),
-        (0x0010, b"UI", _uid(transfer_syntax_uid)),
-        (0x0012, b"UI", _uid(IMPLEMENTATION_CLASS_UID)),
-        (0x0013, b"SH", _even(IMPLEMENTATION_VERSION_NAME.encode("ascii"), b" ")),
+    before, behind = _around_instance(sop_class_uid, transfer_syntax_uid, source_ae_title)
+    group = before + _element(0x0003, b"UI", _uid(sop_instance_uid)) + behind
+    return _PREAMBLE + _element(0x0000, b"UL", struct.pack("<I", len(group))) + group
+
+
+@lru_cache(maxsize=256)
+def _around_instance(sop_class_uid: str, transfer_syntax_uid: str, source_ae_title: str | None) -> tuple[bytes, bytes]:
+    """What stands before and behind the SOP Instance UID: the same for all that one sender sends of a kind."""
+    before = _element(0x0001, b"OB", b"\x00\x01") + _element(0x0002, b"UI", _uid(sop_class_uid))
+    behind = [
+        _element(0x0010, b"UI", _uid(transfer_syntax_uid)),
+        _element(0x0012, b"UI", _uid(IMPLEMENTATION_CLASS_UID)),
+        _element(0x0013, b"SH", _even(IMPLEMENTATION_VERSION_NAME.encode("ascii"), b" ")),
     ]
     if source_ae_title:
-        elements.append((0x0016, b"AE", _even(source_ae_title.encode("ascii", "replace")[:16], b" ")))
-    group = b"".join(_element(*each) for each in elements)
-    return bytes(128) + b"DICM" + _element(0x0000, b"UL", struct.pack("<I", len(group))) + group
+        behind.append(_element(0x0016, b"AE", _even(source_ae_title.encode("ascii", "replace")[:16], b" ")))
+    return before, b"".join(behind)
 
 
 def _element(element: int, vr: bytes, value: bytes) -> bytes:

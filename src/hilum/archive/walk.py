@@ -14,6 +14,7 @@ from typing import Any
 
 from hilum.archive.charset import DEFAULT, PLAIN, encodings_of
 from hilum.archive.dictionary import KEY_OF_TAG, SIGNED_OR_NOT, name_of, vr_of
+from hilum.archive.precedent import Precedent
 from hilum.archive.values import REPRESENTATIONS, Representation, inline_binary
 from hilum.core.errors import InvalidInput, TooLarge
 
@@ -53,10 +54,19 @@ class Walk:
     """The state of one pass; `attributes`, `pixels` and `character_set` are its result.
 
     `data` may be only the beginning of a data set of `total` bytes; MoreNeeded says that it was too little, and of
-    encapsulated pixel data nothing is checked then.
+    encapsulated pixel data nothing is checked then. With a `precedent` what it repeats is taken over from it, and the
+    entries of `attributes` are shared with it.
     """
 
-    def __init__(self, data: Any, *, implicit: bool, big_endian: bool = False, total: int | None = None) -> None:
+    def __init__(
+        self,
+        data: Any,
+        *,
+        implicit: bool,
+        big_endian: bool = False,
+        total: int | None = None,
+        precedent: Precedent | None = None,
+    ) -> None:
         self.data = data
         self._here = len(data)
         self._partial = total is not None and total > self._here
@@ -65,10 +75,16 @@ class Walk:
         self._left = MAX_ELEMENTS
         self._signed = False
         self._encoding(implicit, ">" if big_endian else "<")
+        self._precedent = precedent
+        if precedent is not None:
+            precedent.begin(data, (implicit, big_endian))
         try:
-            self.attributes: Attributes = self._dataset(0, max(total or 0, self._here), False, 0, DEFAULT)[0]
+            self.attributes: Attributes
+            self.attributes, stop = self._dataset(0, max(total or 0, self._here), False, 0, DEFAULT)
         except struct.error as error:  # only a partial data set can end where an element should begin
             raise MoreNeeded from error
+        if precedent is not None:
+            precedent.end(stop)
 
     def _encoding(self, implicit: bool, order: str) -> None:
         self._implicit = implicit
@@ -84,7 +100,13 @@ class Walk:
         out: Attributes = {}
         creators: dict[int, str] = {}
         data, head, last, in_order = self.data, self._head, -1, True
+        precedent = None if depth else self._precedent
         while pos < end:
+            if precedent is not None:
+                pos, last = precedent.repeat(pos, out, last)
+                if pos >= end:
+                    break
+            begin = pos
             if end - pos < 8:
                 if delimited or self._partial or any(data[pos:end]):
                     raise InvalidInput("The data set is cut within an element.", field=name_of(max(last, 0)))
@@ -106,10 +128,14 @@ class Walk:
                 out[KEY_OF_TAG[tag]] = {"vr": entry.vr, "BulkDataURI": "bulkdata/pixeldata"}
                 break
             value, pos = self._value(tag, entry, start, length, end, depth, encodings, creators)
-            if tag in _TELLING or (group & 1 and 0x10 <= element <= 0xFF):
+            telling = tag in _TELLING or (group & 1 == 1 and 0x10 <= element <= 0xFF)
+            if telling:
                 encodings = self._note(tag, value, depth, creators, encodings)
             if element and group != 2:  # group lengths and file meta are not part of the model, PS3.18 F.2.2
-                out[KEY_OF_TAG.get(tag) or f"{tag:08X}"] = value
+                key = KEY_OF_TAG.get(tag) or f"{tag:08X}"
+                out[key] = value
+                if precedent is not None:
+                    precedent.note(bytes(data[begin:pos]), tag, key, value, telling=telling)
             in_order = in_order and tag > last
             last = tag
         if delimited:

@@ -9,6 +9,7 @@ on the disk, is counted and dropped to the message's end, so that the peer gets 
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import tempfile
 import threading
@@ -28,13 +29,15 @@ class DataSet:
     """The bytes of one data set as received, in the context's transfer syntax. Valid until the handler returns.
 
     `view` is the data set. In memory, `buffer[start : start + length]` is the same bytes, `start` is HEADROOM, and the
-    handler may write before and after them. In a file, `file` is open for reading and `buffer` is None.
+    handler may write before and after them. In a file, `file` is open for reading and `buffer` is None. `digest` is the
+    SHA-256 of the data set: counted as its fragments came in, while the peer was sending the next.
     """
 
     view: memoryview
     buffer: memoryview | None = None
     start: int = 0
     file: BinaryIO | None = None
+    digest: bytes | None = None
 
     def __len__(self) -> int:
         return len(self.view)
@@ -81,6 +84,7 @@ class DataSetBuffer:
         self._filled = 0  # bytes in memory that are not yet in the file
         self._file: BinaryIO | None = None
         self._mapped: mmap.mmap | None = None
+        self._digest = hashlib.sha256()
         self.length = 0
         self.failure: HilumError | None = None
 
@@ -98,6 +102,8 @@ class DataSetBuffer:
 
     def commit(self, size: int) -> None:
         """The first `size` bytes of the last window are the next of the data set."""
+        start = HEADROOM + self._filled
+        self._digest.update(self._memory[start : start + size])
         self.length += size
         if self.failure is None and self.length > self._maximum:
             self._fail(TooLarge(f"The data set is larger than the {self._maximum} bytes taken here."))
@@ -126,9 +132,11 @@ class DataSetBuffer:
         if self._file is not None:
             self._file.flush()
             self._mapped = mmap.mmap(self._file.fileno(), self.length, access=mmap.ACCESS_READ)
-            return DataSet(memoryview(self._mapped), file=self._file)
+            return DataSet(memoryview(self._mapped), file=self._file, digest=self._digest.digest())
         end = HEADROOM + self.length
-        return DataSet(self._memory[HEADROOM:end], self._memory[: end + TAILROOM], HEADROOM)
+        return DataSet(
+            self._memory[HEADROOM:end], self._memory[: end + TAILROOM], HEADROOM, digest=self._digest.digest()
+        )
 
     def end(self) -> None:
         """Forget the data set; the memory is kept for the next."""
@@ -136,6 +144,7 @@ class DataSetBuffer:
             self._file.close()
         self._file = self._mapped = None  # a mapping goes when the last view of it does
         self._filled = self.length = 0
+        self._digest = hashlib.sha256()
         self.failure = None
 
     def shrink(self) -> None:

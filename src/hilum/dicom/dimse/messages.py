@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from enum import IntEnum
+from operator import attrgetter
 from struct import Struct
 from typing import Any
 
@@ -167,10 +168,8 @@ _DECODERS = {
     element: (field.name, codec[0])
     for (element, codec), field in zip(_ELEMENTS.items(), fields(CommandSet), strict=True)
 }
-_ENCODERS = [
-    (field.name, element, codec[1])
-    for (element, codec), field in zip(_ELEMENTS.items(), fields(CommandSet), strict=True)
-]
+_ENCODERS = [(element, codec[1]) for element, codec in _ELEMENTS.items()]
+_values_of = attrgetter(*(field.name for field in fields(CommandSet)))
 
 
 def decode_command(raw: bytes | bytearray | memoryview) -> CommandSet:
@@ -201,14 +200,13 @@ def decode_command(raw: bytes | bytearray | memoryview) -> CommandSet:
 def encode_command(command: CommandSet, *, with_data_set: bool) -> bytes:
     """The bytes of a command set, group length first, Command Data Set Type as the message needs it."""
     parts = []
-    for name, element, encode in _ENCODERS:
+    for (element, encode), value in zip(_ENCODERS, _values_of(command), strict=True):
         if element == 0x0800:
-            value: Any = _DATA_SET_FOLLOWS if with_data_set else NO_DATA_SET
+            raw = encode(_DATA_SET_FOLLOWS if with_data_set else NO_DATA_SET)
+        elif value is None:
+            continue
         else:
-            value = getattr(command, name)
-            if value is None:
-                continue
-        raw = encode(value)
+            raw = encode(value)
         parts.append(_ELEMENT.pack(0, element, len(raw)) + raw)
     body = b"".join(parts)
     return _ELEMENT.pack(0, 0, 4) + _UL.pack(len(body)) + body

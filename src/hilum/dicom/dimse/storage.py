@@ -11,19 +11,20 @@ import time
 from hilum.archive.ingest import Ingest
 from hilum.archive.part10 import checked_transfer_syntax
 from hilum.core.errors import HilumError, MissingField, Unsupported
-from hilum.dicom.callers import caller_of
+from hilum.dicom.callers import Caller, caller_of
 from hilum.dicom.dimse.dispatch import AssociationContext, Request, Response, Service
 from hilum.dicom.dimse.messages import CommandField
 from hilum.dicom.dimse.status import ServiceClass
-from hilum.dicom.upper_layer.negotiation import Offer
+from hilum.dicom.upper_layer.negotiation import Offer, Peer
 from hilum.dicom.upper_layer.syntaxes import TRANSFER_SYNTAXES, first_of, storage_sop_class
-from hilum.settings import Configuration
+from hilum.settings import Configuration, Settings
 from hilum.telemetry import count_instance, time_store
 from hilum.workflow.images import Recorded
 from hilum.workflow.receiving import DroppedByRule
 from hilum.workflow.source import Source
 
 DOOR = "dimse"
+MAXIMUM_CALLERS = 512
 OUTCOMES = {Recorded.STORED: "stored", Recorded.KNOWN: "duplicate", Recorded.BESIDE: "beside"}
 
 
@@ -44,6 +45,7 @@ class Storage:
     def __init__(self, ingest: Ingest, configuration: Configuration) -> None:
         self._ingest = ingest
         self._configuration = configuration
+        self._callers: tuple[Settings | None, dict[Peer, Caller]] = (None, {})
 
     def service(self, maximum: int) -> Service:
         """Return the service to be offered; `maximum` is the largest instance in bytes."""
@@ -54,7 +56,7 @@ class Storage:
     def store(self, context: AssociationContext, request: Request) -> Response:
         """Make an instance durable, then say so."""
         began = time.perf_counter()
-        caller = caller_of(context, self._configuration.refresh())
+        caller = self._caller(context)
         if request.data_set is None:
             raise MissingField("The request comes without a data set.")
         command = request.command
@@ -65,6 +67,7 @@ class Storage:
                 source=Source("DICOM C-STORE", caller.ae_title),
                 actor=caller.actor,
                 issuer=caller.issuer,
+                digest=request.data_set.digest,
                 announced_sop=(command.affected_sop_class_uid or "", command.affected_sop_instance_uid or ""),
             )
         except HilumError as error:
@@ -75,3 +78,14 @@ class Storage:
         count_instance(DOOR, OUTCOMES[ingested.recorded])
         time_store(time.perf_counter() - began)
         return Response()
+
+    def _caller(self, context: AssociationContext) -> Caller:
+        """Who calls; asked for every instance, found out once for each peer and version of the settings."""
+        settings = self._configuration.refresh()
+        if self._callers[0] is not settings or len(self._callers[1]) >= MAXIMUM_CALLERS:
+            self._callers = settings, {}
+        known = self._callers[1]
+        caller = known.get(context.peer)
+        if caller is None:
+            caller = known[context.peer] = caller_of(context, settings)
+        return caller

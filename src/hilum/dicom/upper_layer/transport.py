@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 
 Buffer = bytes | memoryview
 
+_AHEAD = 16 * 1024  # what is smaller is read together with what follows it
 _MAXIMUM_VECTOR = 512  # buffers in one sendmsg; IOV_MAX is 1024 on Linux
 
 
@@ -38,6 +39,8 @@ class Transport:
         self._poll = select.poll()
         self._poll.register(connection, select.POLLIN)
         self._arm_time_outs(tick)
+        self._ahead = memoryview(bytearray(_AHEAD))
+        self._held = self._ahead[:0]
 
     def _arm_time_outs(self, tick: float) -> None:
         self._socket.settimeout(None)
@@ -45,13 +48,14 @@ class Transport:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
 
-    def _receive(self, views: Sequence[memoryview]) -> int:
-        """Bytes received, 0 at the end of the stream, -1 after a tick without any."""
+    def _receive(self, views: Sequence[memoryview], *, whole: bool) -> int:
+        """Bytes received, `whole` to wait for all; 0 at the end of the stream, -1 after a tick without any."""
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+            flags = socket.MSG_WAITALL if whole else 0
             if len(views) == 1:
-                return self._socket.recv_into(views[0], 0, socket.MSG_WAITALL)
-            return self._socket.recvmsg_into(views, 0, socket.MSG_WAITALL)[0]
+                return self._socket.recv_into(views[0], 0, flags)
+            return self._socket.recvmsg_into(views, 0, flags)[0]
         except BlockingIOError:
             return -1
 
@@ -66,11 +70,12 @@ class Transport:
 
         `on_tick` is asked at every tick while not a single byte has come; when it says True, so is False returned.
         """
-        pending = [view for view in views if len(view)]
+        pending = self._from_held([view for view in views if len(view)])
         untouched = True
         while pending:
+            is_small = sum([len(view) for view in pending]) < _AHEAD
             try:
-                received = self._receive(pending)
+                received = self._receive([self._ahead] if is_small else pending, whole=not is_small)
             except (OSError, ValueError) as error:  # ValueError: the socket was closed under a TLS read
                 raise TransportClosed from error
             if received == 0:
@@ -82,13 +87,27 @@ class Transport:
                     raise TransportStalled
                 continue
             untouched = False
-            while pending and received >= len(pending[0]):
-                received -= len(pending.pop(0))
-            if received:
-                pending[0] = pending[0][received:]
+            if is_small:
+                self._held = self._ahead[:received]
+                pending = self._from_held(pending)
+            else:
+                pending = _rest(pending, received)
             if pending and time.monotonic() >= deadline:
                 raise TransportStalled
         return True
+
+    def _from_held(self, pending: list[memoryview]) -> list[memoryview]:
+        """Fill views with what was read ahead; those that are left."""
+        held = self._held
+        if not held:
+            return pending
+        taken = 0
+        for view in pending:
+            piece = held[taken : taken + len(view)]
+            view[: len(piece)] = piece
+            taken += len(piece)
+        self._held = held[taken:]
+        return _rest(pending, taken)
 
     def send(self, buffers: Sequence[Buffer], deadline: float) -> None:
         """Write all buffers; raises TransportClosed or TransportStalled."""
@@ -112,7 +131,7 @@ class Transport:
 
     def readable(self) -> bool:
         """Whether a read would return at once."""
-        return bool(self._poll.poll(0))
+        return bool(self._held) or bool(self._poll.poll(0))
 
     def discard_until_closed(self, deadline: float) -> None:
         """Take what still comes, unread, until the peer closes or the deadline passes."""
@@ -130,6 +149,15 @@ class Transport:
         self._socket.close()
 
 
+def _rest(pending: list[memoryview], received: int) -> list[memoryview]:
+    """What of the views is still to be filled after so many bytes."""
+    for number, view in enumerate(pending):
+        if received < len(view):
+            return [view[received:], *pending[number + 1 :]]
+        received -= len(view)
+    return []
+
+
 class TlsTransport(Transport):
     """A connection under TLS; the handshake was done before. Python's time-outs serve as ticks here."""
 
@@ -138,7 +166,7 @@ class TlsTransport(Transport):
     def _arm_time_outs(self, tick: float) -> None:
         self._socket.settimeout(tick)
 
-    def _receive(self, views: Sequence[memoryview]) -> int:
+    def _receive(self, views: Sequence[memoryview], *, whole: bool) -> int:
         try:
             return self._socket.recv_into(views[0])
         except (TimeoutError, ssl.SSLWantReadError):
