@@ -21,6 +21,7 @@ from hilum.security.accepting import Acceptor, Caps, Connections
 from hilum.security.connections import ConnectionLog
 from hilum.security.node_connections import NodeConnections
 from hilum.serve.roles import DRAIN_SECONDS, watch_parent
+from hilum.serve.sendfile import FileSender
 from hilum.serve.supervisor import say_ready
 from hilum.serve.wire import BoundedHttp
 
@@ -107,6 +108,7 @@ class HttpServer(uvicorn.Server):
         self._address = address
         self._bounds = bounds
         self._refusals = refusals
+        self.files = FileSender()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup([])
@@ -131,12 +133,18 @@ class HttpServer(uvicorn.Server):
 class _Connection(BoundedHttp):
     """One connection, whose end is told to the acceptor; a client that does not take its answers is cut off."""
 
-    def __init__(self, server: uvicorn.Server, bounds: Bounds, ended: Callable[[], None]) -> None:
+    def __init__(self, server: HttpServer, bounds: Bounds, ended: Callable[[], None]) -> None:
         super().__init__(server.config, server.server_state, server.lifespan.state)
+        self._files = server.files
         self.head_seconds = bounds.header_timeout
         self._answer_seconds = bounds.body_timeout
         self._answer_timer: asyncio.TimerHandle | None = None
         self._ended = ended
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if transport.get_extra_info("sslcontext") is None:
+            self.app = self._files.offered(self.app, transport, self._answer_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._answer_was_taken()

@@ -9,11 +9,14 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from hilum.archive.blobs import BlobStore
+from hilum.archive.retrieve import place_of
 from hilum.dicom.web.multipart import CHUNK, coalesced, end_of, new_boundary, part_head
 from hilum.dicom.web.problems import RangeNotSatisfiable
 from hilum.storage.retrieval import StoredInstance
@@ -21,13 +24,45 @@ from hilum.storage.retrieval import StoredInstance
 _RANGE = re.compile(r"\s*bytes\s*=\s*([0-9]{0,18})\s*-\s*([0-9]{0,18})\s*\Z")
 
 
+SENDFILE = "hilum.sendfile"  # the extension of ASGI by which a connection says that it takes files (serve/sendfile.py)
+
+
+@dataclass(frozen=True, slots=True)
+class FilePlace:
+    """Bytes of a file: `length` of them from `offset`."""
+
+    path: Path
+    offset: int
+    length: int
+
+
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a part holds: its type, its pieces and, where it is known before, its length."""
+    """What a part holds: its type, its pieces and, where it is known before, its length and the file it lies in."""
 
     content_type: str
     pieces: Iterable[bytes]
     length: int | None = None
+    place: FilePlace | None = None
+
+
+class FilesResponse(StreamingResponse):
+    """A body that lies in files but for a few bytes, sent by the kernel where the connection can."""
+
+    def __init__(
+        self, places: list[bytes | FilePlace], pieces: Iterable[bytes], headers: dict[str, str], media_type: str
+    ) -> None:
+        super().__init__(pieces, headers=headers, media_type=media_type)
+        self._places = places
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if SENDFILE not in scope.get("extensions", {}):
+            await super().__call__(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": SENDFILE, "pieces": self._places})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def multipart_response(contents: Iterable[Content], part_type: str, headers: dict[str, str]) -> Response:
@@ -36,11 +71,19 @@ def multipart_response(contents: Iterable[Content], part_type: str, headers: dic
     headers = dict(headers)
     if isinstance(contents, list) and all(content.length is not None for content in contents):
         headers["content-length"] = str(_length(contents, boundary))
-    return StreamingResponse(
-        coalesced(_pieces(contents, boundary)),
-        headers=headers,
-        media_type=f'multipart/related; type="{part_type}"; boundary={boundary}',
-    )
+    media_type = f'multipart/related; type="{part_type}"; boundary={boundary}'
+    pieces = coalesced(_pieces(contents, boundary))
+    if isinstance(contents, list) and all(content.place is not None for content in contents):
+        return FilesResponse(list(_places(contents, boundary)), pieces, headers, media_type)
+    return StreamingResponse(pieces, headers=headers, media_type=media_type)
+
+
+def _places(contents: list[Content], boundary: str) -> Iterator[bytes | FilePlace]:
+    for number, content in enumerate(contents):
+        yield part_head(boundary, content.content_type, first=number == 0)
+        if content.place is not None:
+            yield content.place
+    yield end_of(boundary)
 
 
 def _pieces(contents: Iterable[Content], boundary: str) -> Iterator[bytes]:
@@ -66,6 +109,12 @@ def gzipped(pieces: Iterable[bytes]) -> Iterator[bytes]:
         for start in range(0, len(piece), CHUNK):
             yield compressor.compress(piece[start : start + CHUNK])
     yield compressor.flush()
+
+
+def part10_place(blobs: BlobStore, row: StoredInstance) -> FilePlace | None:
+    """Where the Part 10 file of an instance lies; None where the archive is no directory."""
+    place = place_of(blobs, row)
+    return None if place is None else FilePlace(*place)
 
 
 def part10_pieces(blobs: BlobStore, row: StoredInstance, begin: int = 0, end: int | None = None) -> Iterator[bytes]:

@@ -28,7 +28,7 @@ from hilum.dicom.web.multipart import coalesced
 from hilum.dicom.web.native_xml import native_xml
 from hilum.dicom.web.negotiation import XML, MediaRange, accepted, model_type, takes_gzip
 from hilum.dicom.web.problems import NotAcceptable
-from hilum.dicom.web.streams import Content, gzipped, multipart_response, part10_pieces, ranged_response
+from hilum.dicom.web.streams import Content, gzipped, multipart_response, part10_pieces, part10_place, ranged_response
 from hilum.storage.retrieval import StoredInstance, headers_of
 from hilum.storage.shown import ShownStudy
 
@@ -154,7 +154,8 @@ class Wado:
     def _content(self, wanted: _Wanted) -> Content:
         row, door = wanted.row, self._door
         if wanted.is_as_stored:
-            return Content(wanted.content_type, part10_pieces(door.blobs, row), row.object_length)
+            place = part10_place(door.blobs, row)
+            return Content(wanted.content_type, part10_pieces(door.blobs, row), row.object_length, place)
         made = None
         if wanted.coercion is not None:
             made = door.coercing.made(row, wanted.coercion)
