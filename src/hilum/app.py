@@ -220,11 +220,14 @@ def run_role(role: str, home: Path | None, descriptor: int | None = None) -> Non
 
 
 def _run_http(application: Application, descriptor: int | None) -> None:
+    from hilum.archive.index_queue import QueueOnDemand
     from hilum.security.connections import ConnectionLog
     from hilum.serve.http_server import Bounds, serve_http
     from hilum.serve.roles import listen_on
 
     door = application.settings.http
+    if application.follows:
+        application.ingest.index_behind(QueueOnDemand(lambda: application.queue))
     listening = socket.socket(fileno=descriptor) if descriptor is not None else listen_on(*door.listen)
     host, port = listening.getsockname()[:2]
     serve_http(

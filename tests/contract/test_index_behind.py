@@ -12,15 +12,16 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from fixtures.dicom_files import ct_image, dataset_bytes
+from fixtures.dicom_files import ct_image, dataset_bytes, part10_bytes
 from fixtures.stores import MODALITY
 from hilum.app import Application
 from hilum.archive import index_queue
 from hilum.archive.barrier import IndexBarrier, Position
 from hilum.archive.index_queue import Sender
-from hilum.archive.ingest import Ingest
+from hilum.archive.ingest import Ingest, Ingested
 from hilum.archive.landing import open_landing
 from hilum.archive.recovery import recover_orphans
+from hilum.archive.rejection_note import KEY_OBJECT_SELECTION
 from hilum.core.errors import Unavailable
 from hilum.serve.after_index import AfterIndex
 from hilum.storage import tables
@@ -71,6 +72,21 @@ def test_readers_that_wait_find_all_that_was_answered_before(application: Applic
     assert put(application.ingest, images[0]) is Recorded.KNOWN
     images[1].PatientComments = "other bytes"
     assert put(application.ingest, images[1]) is Recorded.BESIDE
+
+
+def test_files_of_one_request_are_handed_on_too_but_for_rejection_notes(application: Application) -> None:
+    images = series(5, "1.2.8")
+    note = series(1, "1.2.8", "2")[0]
+    note.SOPClassUID = KEY_OBJECT_SELECTION
+    os.kill(application.queue._process.pid, signal.SIGSTOP)
+    try:
+        stored = application.ingest.store_files(list(map(part10_bytes, images)), source=SOURCE, actor=MODALITY)
+        assert [each.recorded for each in stored if isinstance(each, Ingested)] == [Recorded.STORED] * 5
+        assert indexed(application.store) == []
+    finally:
+        os.kill(application.queue._process.pid, signal.SIGCONT)
+    application.ingest.store_files([part10_bytes(note)], source=SOURCE, actor=MODALITY)
+    assert len(indexed(application.store)) == 6, "what a note is of is known before it, and it is known at the answer"
 
 
 def test_an_indexer_that_is_killed_is_replaced_and_leaves_nothing_out(application: Application) -> None:

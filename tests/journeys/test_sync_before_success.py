@@ -18,6 +18,7 @@ from fixtures.department import Department, Patient, accepted, next_numbers
 pytestmark = [pytest.mark.timeout(300)]
 STOW_TYPE = 'multipart/related; type="application/dicom"; boundary=b'
 CALLS = "fsync,fdatasync,pwritev2,pwrite64,write,writev,sendto,sendmsg,recvfrom,recvmsg,read"
+HANDED_ON = r"^sendto\(.*hilum\.archive\.index_queue|^sendto\(\d+<socket:\[\d+\]>, \"\\0\\0"
 
 
 @contextmanager
@@ -101,7 +102,7 @@ def test_bytes_are_synced_and_handed_to_the_indexer_before_the_store_response(
     calls = completed(log)
     landed = place(calls, r"^(pwritev2\(.*RWF_DSYNC|fdatasync\(.*archive.*= 0)")
     # The index row follows, and readers wait for it: it is made again from the synced bytes (hilum.archive.recovery).
-    handed = place(calls, r"^sendto\(.*hilum\.archive\.index_queue|^sendto\(\d+<socket:\[\d+\]>, \"\\0\\0", landed)
+    handed = place(calls, HANDED_ON, landed)
     # P-DATA-TF of the response; the next PDU that leaves after it is the release.
     responses = [i for i, call in enumerate(calls) if re.search(r'^(sendto|sendmsg|writev?)\(.*"\\4\\0', call)]
     assert responses, "the response was not seen"
@@ -148,7 +149,8 @@ def test_stow_is_synced_before_its_answer(own_department: Department, tmp_path: 
         assert answer.status_code == 200, answer.text
     calls = completed(log)
     landed = place(calls, r"^(pwritev2\(.*RWF_DSYNC|fdatasync\(.*archive.*= 0)")
-    # The index row follows in the log, unsynced: it is found again from the synced bytes (hilum.archive.recovery).
-    indexed = place(calls, r"^(pwrite64|write)\(.*hilum\.db-wal>", landed)
+    # The index row follows, and readers wait for it: it is made again from the synced bytes (hilum.archive.recovery).
+    handed = place(calls, HANDED_ON, landed)
     answered = place(calls, r"^(sendto|sendmsg|write|writev)\(.*HTTP/1\.1 200")
-    assert landed < indexed < answered
+    assert landed < handed < answered
+    assert len(own.qido(f"/studies/{placed.study_uid}/instances")) == 1

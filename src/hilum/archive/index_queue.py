@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from hilum.archive.barrier import Position, new_position
 from hilum.archive.records import Location
@@ -132,6 +132,32 @@ class Hello:
 
 
 StartIndexer = Callable[[int], "subprocess.Popen[Any]"]
+
+
+class Queue(Protocol):
+    """Where a receiver hands on what has landed."""
+
+    def put(self, entry: Entry) -> None:
+        """Hand an entry on; readers wait for it from now on. Raises Unavailable where there is no room for it."""
+
+    def wait(self, seconds: float) -> bool:
+        """Tell whether everything handed on so far came into the index in time."""
+
+
+class QueueOnDemand:
+    """A queue whose indexer is started with the first entry: most processes that answer HTTP never receive images."""
+
+    def __init__(self, queue: Callable[[], IndexQueue]) -> None:
+        """`queue` gives the same queue each time."""
+        self._queue = queue
+
+    def put(self, entry: Entry) -> None:
+        """Hand an entry on, as of IndexQueue."""
+        self._queue().put(entry)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait, as of IndexQueue."""
+        return self._queue().wait(seconds)
 
 
 class IndexQueue:

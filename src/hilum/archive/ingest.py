@@ -28,7 +28,7 @@ from hilum.archive.index_columns import (
     step_id_of,
     study_columns,
 )
-from hilum.archive.index_queue import Entry, IndexQueue, Sender
+from hilum.archive.index_queue import Entry, Queue, Sender
 from hilum.archive.landing import Landing, Location, Record, record_of
 from hilum.archive.metadata import (
     Header,
@@ -111,11 +111,11 @@ class Ingest:
         self._quality_hides = quality_hides
         self._admission = admission
         self._landing = landing
-        self._queue: IndexQueue | None = None
+        self._queue: Queue | None = None
         self._held = HeldInstances(store)
         self._of_thread = threading.local()
 
-    def index_behind(self, queue: IndexQueue) -> None:
+    def index_behind(self, queue: Queue) -> None:
         """From now on let the index follow behind the answers, through a queue; readers are to wait at its barrier."""
         self._queue = queue
 
@@ -149,7 +149,7 @@ class Ingest:
         location = self._landing.append(_record_of(arrived, sender, received_at))
         if self._queue is not None:
             # What may be refused, or changes how others are seen, is known before the answer, after all before it.
-            if not held and arrived.identity.sop_class_uid != KEY_OBJECT_SELECTION:
+            if not held and _is_indexed_behind(arrived):
                 self._queue.put(_entry(arrived, sender, location, received_at))
                 return Ingested.of(arrived.identity, Recorded.STORED)
             if not self._queue.wait(QUEUE_SECONDS):
@@ -210,6 +210,14 @@ class Ingest:
             locations = self._landing.append_all([_record_of(each, sender, received_at) for each in arrived])
         except HilumError as error:
             return [error] * len(arrived)
+        if self._queue is not None:
+            if all(map(_is_indexed_behind, arrived)):
+                queue = self._queue
+                return [
+                    self._hand_on(queue, *each, sender, received_at) for each in zip(arrived, locations, strict=True)
+                ]
+            if not self._queue.wait(QUEUE_SECONDS):
+                return [Unavailable("The index does not keep up with what arrives.")] * len(arrived)
         commands = [
             self._command(each, sender, location, received_at)
             for each, location in zip(arrived, locations, strict=True)
@@ -227,6 +235,15 @@ class Ingest:
                 except HilumError as error:
                     outcomes.append(_alone(error))
             return outcomes
+
+    def _hand_on(
+        self, queue: Queue, arrived: Arrived, location: Location, sender: Sender, received_at: datetime
+    ) -> Ingested | HilumError:
+        try:
+            queue.put(_entry(arrived, sender, location, received_at))
+        except Unavailable as error:
+            return error
+        return Ingested.of(arrived.identity, Recorded.STORED)
 
     def store_file(self, content: Dataset, *, source: Source, actor: Actor, issuer: str = "") -> Ingested:
         """Store a Part 10 file: its data set as received, group 0002 written anew. Raises as `store_dataset`.
@@ -320,6 +337,11 @@ class Ingest:
             # Two senders met on one study too often in a row: nothing is wrong with the instance itself.
             raise Unavailable("The index is busy with this study.") from error
         return Ingested.of(named, recorded)
+
+
+def _is_indexed_behind(arrived: Arrived) -> bool:
+    """Rejection notes change how others are seen, so their sender waits for them."""
+    return arrived.identity.sop_class_uid != KEY_OBJECT_SELECTION
 
 
 def _alone(error: HilumError) -> HilumError:

@@ -19,6 +19,13 @@ PAGE_SECONDS = 1.0
 PAUSE_SECONDS = 0.002
 # They show nothing of the index.
 _AT_ONCE = ("/health", "/metrics", "/auth", "/static", "/viewer/")
+_STORE = "/dicom-web/studies"
+
+
+def _is_at_once(scope: Scope) -> bool:
+    """Tell whether a request looks at nothing of the index; what is stored is looked at when its turn comes."""
+    path = scope["path"]
+    return path.startswith(_AT_ONCE) or (scope["method"] == "POST" and path.startswith(_STORE))
 
 
 class AfterIndex:
@@ -29,7 +36,7 @@ class AfterIndex:
         self._barrier = barrier
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not scope["path"].startswith(_AT_ONCE):
+        if scope["type"] == "http" and not _is_at_once(scope):
             waiting = self._barrier.behind()
             if waiting:
                 is_page = door_of(scope["path"]) is Door.PAGE
