@@ -24,7 +24,7 @@ _STORE = "/dicom-web/studies"
 
 def _is_at_once(scope: Scope) -> bool:
     """Tell whether a request looks at nothing of the index; what is stored is looked at when its turn comes."""
-    path = scope["path"]
+    path: str = scope["path"]
     return path.startswith(_AT_ONCE) or (scope["method"] == "POST" and path.startswith(_STORE))
 
 
