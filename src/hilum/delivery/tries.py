@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 # Renewed while a send goes on, so that it only has to outlast a slow commit; after a kill it is what the lane waits.
 LEASE_SECONDS = 6.0
 JITTER = 0.1
+TOO_OLD = "too-old"
 
 # How the chain names what went over each kind of destination.
 STANDARDS = {
@@ -147,6 +148,9 @@ def _settle(uow: UnitOfWork, command: SettleTry) -> tuple[str | None, float]:
     if refused and delivery.refusals + 1 >= give_up[sent.outcome]:
         state = uow.deliveries.settle(delivery, state="dead", reason=reason, refused=True, reply=sent.reply)
         return state, 0.0
+    if _is_too_old(uow, command):
+        state = uow.deliveries.settle(delivery, state="dead", reason=TOO_OLD, refused=refused, reply=sent.reply)
+        return state, 0.0
     tries = delivery.refusals + 1 if refused else delivery.attempts
     pause = retry_pause(destination, tries, command.chance)
     retry_at = uow.now + timedelta(seconds=pause)
@@ -154,6 +158,14 @@ def _settle(uow: UnitOfWork, command: SettleTry) -> tuple[str | None, float]:
         delivery, state="waiting", retry_at=retry_at, reason=reason, refused=refused, reply=sent.reply
     )
     return state, 0.0
+
+
+def _is_too_old(uow: UnitOfWork, command: SettleTry) -> bool:
+    """Whether a person is to decide if it still makes sense to send it; what a person let go on is tried once more."""
+    hours = command.destination.maximum_age
+    if not hours:
+        return False
+    return uow.now - uow.deliveries.event(command.delivery.event_id).at > timedelta(hours=hours)
 
 
 def retry_pause(destination: Destination, tries: int, chance: float) -> float:

@@ -542,6 +542,13 @@ class Destination(Section):
     retry_first: Seconds = Field(default=1, description="Seconds before the first retry; doubled at each further one.")
     retry_max: Seconds = Field(default=300, description="Longest pause between two tries.")
     give_up: GiveUp = Field(default=GiveUp(), description="After how many negative answers a message is a dead letter.")
+    maximum_age: float = Field(
+        default=0,
+        ge=0,
+        le=87_600,
+        description="Hours after its event from which a message that could not be delivered is a dead letter, for a "
+        "person to decide on; 0: never.",
+    )
     receiving: Application | Literal[""] = Field(default="", description="`MSH-5|MSH-6` of messages to it.")
     version: Literal["2.3", "2.3.1", "2.4", "2.5", "2.5.1"] = Field(default="2.5.1", description="HL7 version, MSH-12.")
     charset: Hl7Charset = Field(default="UNICODE UTF-8", description="Character set of messages to it, MSH-18.")
