@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import chain, pixels, reading, security, store
+from benchmarks import chain, hl7, pixels, reading, security, store
 from benchmarks.table import machine
 
 AREAS = {
     "chain": chain.main,
+    "hl7": hl7.main,
     "pixels": pixels.main,
     "reading": reading.main,
     "security": security.main,
