@@ -29,24 +29,25 @@ from fixtures.outbound import (
 )
 from fixtures.stores import HL7_PEER
 from hilum.core.actor import Actor, ActorKind, Door, Role
-from hilum.core.errors import Conflict, Forbidden, NotFound
+from hilum.core.errors import Conflict, Forbidden, InvalidInput, NotFound
 from hilum.core.event import EventName
 from hilum.core.patient import Demographics, PersonName
 from hilum.delivery.lanes import Lanes
 from hilum.delivery.ports import SendOutcome, Sent
-from hilum.delivery.queue import QueueTarget, park_queue, replay_queue
+from hilum.delivery.queue import Amendment, QueueTarget, park_queue, replay_queue, resend_amended
 from hilum.delivery.router import Router
 from hilum.delivery.tries import LEASE_SECONDS, SettleTry, TakeDelivery, settle_try, take_delivery
 from hilum.settings import Configuration
 from hilum.storage import tables
 from hilum.storage.deliveries import Delivery
 from hilum.storage.lane_rule import HEAD, READY_LANE
-from hilum.storage.lanes import WaitingLane, depths, waiting_lanes
+from hilum.storage.lanes import WaitingLane, delivery_versions, depths, waiting_lanes
 from hilum.storage.store import Store, utc_now
 from hilum.storage.unit_of_work import UnitOfWork
 from hilum.workflow.inbound import Applied, ReceiveMessage, receive_message
 
 OPERATOR = Actor("anna", Role.ADMIN, ActorKind.PERSON, Door.CLI)
+SCHEDULER = Actor("bea", Role.SCHEDULER, ActorKind.PERSON, Door.CLI)
 AE, AR, DOWN = SendOutcome.ERROR, SendOutcome.REJECTED, SendOutcome.TRANSIENT
 
 
@@ -154,6 +155,36 @@ def test_one_dead_letter_can_be_set_aside_and_sent_later_by_its_own_id(store: St
         eventually(lambda: receiver.accepted["ehr"] == ["after", "bad"], "it is sent after all")
 
 
+def test_a_refused_message_is_changed_and_sent_in_its_turn_and_both_versions_are_kept(
+    store: Store, tmp_path: Path
+) -> None:
+    config = configuration(tmp_path / "home", "ehr")
+    message = r"MSH|^~\&|HILUM|H|EHR|H|20260101||ORU^R01|{}|P|2.5.1" + "\rOBX|1|TX|{}\r"
+    refused, mended = message.format("FIRST", "bad"), message.format("FIRST", "good")
+    receiver = Receiver({"ehr": scripted(AR, only="bad")})
+    patient = add_patient(store, "1")
+    happen(store, patient, refused)
+    happen(store, patient, "after")
+    with sending(store, config, receiver):
+        (lane,) = eventually(lambda: [one for one in listed(store) if one.state == "blocked"], "blocked")
+        with pytest.raises(Conflict, match="unchanged"):
+            store.run(resend_amended, Amendment(lane.head, refused.encode()), OPERATOR)
+        for wrong in (b" ", b"MSH|^~\\&|A"):
+            with pytest.raises(InvalidInput):
+                store.run(resend_amended, Amendment(lane.head, wrong), OPERATOR)
+        with pytest.raises(Forbidden):
+            store.run(resend_amended, Amendment(lane.head, mended.encode()), SCHEDULER)
+        control_id = store.run(resend_amended, Amendment(lane.head, mended.encode()), OPERATOR)
+        eventually(lambda: len(receiver.accepted["ehr"]) == 2, "the lane goes on")
+        with pytest.raises(Conflict, match="delivered"):
+            store.run(resend_amended, Amendment(lane.head, refused.encode()), OPERATOR)
+    assert receiver.accepted["ehr"] == [message.format(control_id, "good"), "after"]
+    with store.read() as connection:
+        before, now = delivery_versions(connection, lane.head)
+    assert (before.body.decode(), before.reason, before.replaced_by) == (refused, "scripted", OPERATOR.name)
+    assert now.body.decode() == message.format(control_id, "good")
+
+
 def test_a_parked_lane_waits_until_it_is_replayed(store: Store, tmp_path: Path) -> None:
     config = configuration(tmp_path / "home", "ehr")
     receiver = Receiver()
@@ -172,10 +203,9 @@ def test_a_parked_lane_waits_until_it_is_replayed(store: Store, tmp_path: Path) 
 
 
 def test_only_an_operator_touches_the_queue(store: Store, tmp_path: Path) -> None:
-    scheduler = Actor("bea", Role.SCHEDULER, ActorKind.PERSON, Door.CLI)
     for verb in (replay_queue, park_queue):
         with pytest.raises(Forbidden):
-            store.run(verb, QueueTarget("ehr"), scheduler)
+            store.run(verb, QueueTarget("ehr"), SCHEDULER)
         with pytest.raises(NotFound):
             store.run(verb, QueueTarget("ehr"), OPERATOR)
 

@@ -11,7 +11,7 @@ import typer
 
 from hilum.cli.context import open_home, operator
 from hilum.core.errors import NotFound
-from hilum.delivery.queue import QueueTarget, park_queue, replay_queue
+from hilum.delivery.queue import Amendment, QueueTarget, park_queue, replay_queue, resend_amended
 from hilum.security.audit import Read, record_read
 from hilum.security.policy import Action
 from hilum.storage.store import Verb
@@ -67,6 +67,45 @@ def queue_list(
 def queue_replay(context: typer.Context, target: Target, home: HomeOption = None) -> None:
     """Let dead letters be sent again and held lanes go on; a superseded report version is never sent."""
     print(f"{_operate(context, target, home, replay_queue)} deliveries wait now")
+
+
+@queue.command("show")
+def queue_show(
+    context: typer.Context,
+    delivery: Annotated[str, typer.Argument(metavar="ID", help="One delivery.")],
+    before: Annotated[int, typer.Option("--before", min=0, help="As it was before so many changes.")] = 0,
+    home: HomeOption = None,
+) -> None:
+    """Write the message of a delivery as it is sent, byte for byte; to look at one is audited."""
+    from hilum.storage.lanes import delivery_versions
+
+    application = open_home(context, home)
+    try:
+        with application.store.read() as db:
+            versions = delivery_versions(db, delivery)
+        if before >= len(versions):
+            raise NotFound("There is no such delivery, or it was not changed so often.")
+        shown = versions[-1 - before]
+        application.store.run(record_read, Read(Action.READ_QUEUE, order_id=shown.order_id), operator())
+    finally:
+        application.close()
+    sys.stdout.buffer.write(shown.body)
+
+
+@queue.command("resend")
+def queue_resend(
+    context: typer.Context,
+    delivery: Annotated[str, typer.Argument(metavar="ID", help="One delivery that waits for a person.")],
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The message as it is to be sent.")],
+    home: HomeOption = None,
+) -> None:
+    """Send a changed message in the place of a dead letter; the refused one is kept."""
+    application = open_home(context, home)
+    try:
+        control_id = application.store.run(resend_amended, Amendment(delivery, file.read_bytes()), operator())
+    finally:
+        application.close()
+    print(f"sent again as {control_id}")
 
 
 @queue.command("park")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _event = tables.event
 _lane = tables.lane
 _delivery = tables.delivery
+_before = tables.delivery_before
 
 # What a person may have to look at: everything that has neither arrived nor been superseded.
 HELD = ("waiting", "sending", "dead", "parked")
@@ -142,6 +143,32 @@ def _shown_state(row: sa.Row[Any]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class DeliveryVersion:
+    """What a delivery carries (`replaced_at` is None) or carried before a person changed it."""
+
+    order_id: str | None
+    control_id: str
+    body: bytes
+    reason: str
+    reply: bytes | None
+    replaced_at: datetime | None = None
+    replaced_by: str = ""
+
+
+def delivery_versions(connection: sa.Connection, delivery_id: str) -> list[DeliveryVersion]:
+    """Return what a delivery carries, and before it all that it carried, the oldest first; empty for an unknown id."""
+    now = connection.execute(sa.select(_delivery).where(_delivery.c.id == delivery_id)).one_or_none()
+    if now is None:
+        return []
+    query = sa.select(_before).where(_before.c.delivery_id == delivery_id).order_by(_before.c.number)
+    earlier = [
+        DeliveryVersion(now.order_id, row.control_id, row.body, row.reason, row.reply, row.replaced_at, row.replaced_by)
+        for row in connection.execute(query)
+    ]
+    return [*earlier, DeliveryVersion(now.order_id, now.control_id, now.body, now.reason, now.reply)]
+
+
+@dataclass(frozen=True, slots=True)
 class Depth:
     """How much waits for a destination, and since when."""
 
@@ -209,6 +236,34 @@ class OperatedLanes:
         if lane.state != "parked":
             self._open(_lane.c.id == row.lane_id)
             self._deliveries.refresh(row.lane_id)
+
+    def amend(self, delivery_id: str, changed: bytes, body: bytes, control_id: str, by: str) -> None:
+        """Put another body in the place of one that waits for a person, keep the earlier, and let it be sent.
+
+        `changed` is what the person made of it, `body` what is sent.
+        """
+        if self._deliveries.lock_delivery(delivery_id) is None:
+            raise NotFound("There is no delivery of this id.")
+        row = self._db.execute(sa.select(_delivery).where(_delivery.c.id == delivery_id)).one()
+        if row.state not in ("dead", "parked"):
+            raise Conflict(f"This delivery is {row.state}, and only one that waits for a person can be changed.")
+        if changed == row.body:
+            raise Conflict("This is the message that was refused, unchanged.")
+        number = sa.select(sa.func.count()).where(_before.c.delivery_id == row.id)
+        self._db.execute(
+            _before.insert().values(
+                delivery_id=row.id,
+                number=int(self._db.execute(number).scalar_one()) + 1,
+                control_id=row.control_id,
+                body=row.body,
+                reason=row.reason,
+                reply=row.reply,
+                replaced_at=self._uow.now,
+                replaced_by=by,
+            )
+        )
+        self._change(_delivery.c.id == row.id, body=body, control_id=control_id, reply=None)
+        self._replay_one(row)
 
     def park(self, target: str) -> int:
         """Hold lanes until they are replayed, or set one delivery aside so that its lane goes on without it.

@@ -509,6 +509,20 @@ delivery = sa.Table(
     sa.Index("ix_delivery_state_lane_id", "state", "lane_id", "created_at"),
 )
 
+# What a delivery was before a person changed it, so that both can be shown: nothing that was sent is forgotten.
+delivery_before = sa.Table(
+    "delivery_before",
+    metadata,
+    sa.Column("delivery_id", Id, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("control_id", PlainText, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("reason", PlainText, nullable=False),
+    sa.Column("reply", sa.LargeBinary),
+    sa.Column("replaced_at", UtcDateTime, nullable=False),
+    sa.Column("replaced_by", PlainText, nullable=False),
+)
+
 # Which images a destination has taken, so that a retry sends what is missing; `status` is 0 or a warning.
 image_sent = sa.Table(
     "image_sent",

@@ -123,6 +123,18 @@ def upgrade() -> None:
     op.create_index(op.f("ix_deletion_study_id"), "deletion", ["study_id"], unique=False)
     op.create_index(op.f("ix_deletion_study_instance_uid"), "deletion", ["study_instance_uid"], unique=False)
     op.create_table(
+        "delivery_before",
+        sa.Column("delivery_id", sa.String(length=26), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("control_id", PlainText(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("reason", PlainText(), nullable=False),
+        sa.Column("reply", sa.LargeBinary(), nullable=True),
+        sa.Column("replaced_at", UtcDateTime(timezone=True), nullable=False),
+        sa.Column("replaced_by", PlainText(), nullable=False),
+        sa.PrimaryKeyConstraint("delivery_id", "number", name=op.f("pk_delivery_before")),
+    )
+    op.create_table(
         "event",
         sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("id", sa.String(length=26), nullable=False),
@@ -1059,6 +1071,7 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_event_patient_id"), table_name="event")
     op.drop_index(op.f("ix_event_order_id"), table_name="event")
     op.drop_table("event")
+    op.drop_table("delivery_before")
     op.drop_index(op.f("ix_deletion_study_instance_uid"), table_name="deletion")
     op.drop_index(op.f("ix_deletion_study_id"), table_name="deletion")
     op.drop_index("ix_deletion_state_until", table_name="deletion")
