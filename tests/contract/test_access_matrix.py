@@ -445,6 +445,10 @@ def _message(entry: str, number: str, sender: str = "EPIC|GENHOSP") -> bytes:
             other = f"{number}9^^^GENHOSP^MR"
             more = f"PID|2||{other}||Doe^Jane||19800102|F" if kind == "ADT^A37" else f"MRG|{other}"
             rest += [more] if HL7[entry] is Action.MERGE_PATIENTS else ["PV1|1|O"]
+        case "QBP" if kind == "QBP^Q22":
+            rest = ["QPD|IHE PDQ Query|T1|@PID.5.1.1^Doe"]
+        case "QBP":
+            rest = [f"QPD|IHE PIX Query|T1|{number}^^^GENHOSP"]
         case "MDM":
             rest = [pid, f"TXA|1|DI|TX||||||9^READER^RITA|||D{number}||P{number}^EPIC|||AU",
                     "OBX|1|TX|1^F^L||Clear.||||||F"]  # fmt: skip
@@ -483,6 +487,8 @@ def test_each_message_is_applied_for_who_may_and_for_nobody_else(interface: tupl
     of_an_order = kind.startswith(("ORU", "SIU", "MDM"))
     if of_an_order or entry.endswith((" XO", " CA", " DC")):
         send("ORM^O01 NW" if of_an_order else f"{kind} NW")
+    if kind.startswith("QBP"):
+        send("ADT^A04")
     if kind == "MDM^T11":
         send("MDM^T02")
     if entry == "ADT^A37":

@@ -14,6 +14,7 @@ from hilum.core.order import ORC5_STATUS, Order
 from hilum.hl7.ack import SegmentFields, acknowledge
 from hilum.hl7.er7 import Segment, Value
 from hilum.hl7.messages_in import ORDER_CONTROL
+from hilum.hl7.prepared import Response
 from hilum.hl7.profiles import Incoming
 from hilum.hl7.translate_order import OrderGroup
 from hilum.workflow.inbound import Applied
@@ -33,20 +34,25 @@ def control_id() -> str:
     return new_id()[6:]
 
 
-def answer_to(incoming: Incoming, orders: Sequence[OrderGroup], now: datetime) -> Answer:
+def answer_to(
+    incoming: Incoming, orders: Sequence[OrderGroup], now: datetime, respond: Response | None = None
+) -> Answer:
     """Return the function that writes the answer to a message once it is applied or refused."""
     own_id = control_id()
     response = ORDER_ANSWERS.get(incoming.message.type) if orders and incoming.profile.answer == "orr" else None
 
     def answer(applied: Applied | None, error: HilumError | None) -> bytes:
+        kind, extra = response, _segments(incoming, orders, applied.result if applied else ()) if response else []
+        if respond is not None:
+            kind, extra = respond(applied, error)
         return acknowledge(
             incoming.message,
             [error] if error else [],
             control_id=own_id,
             now=now,
             zone=incoming.profile.zone,
-            response=response,
-            extra=_segments(incoming, orders, applied.result if applied else ()) if response else (),
+            response=kind,
+            extra=extra,
         )
 
     return answer

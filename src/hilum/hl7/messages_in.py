@@ -18,8 +18,9 @@ from hilum.core.order import Order
 from hilum.hl7.adapted import require_fields
 from hilum.hl7.er7 import Segments
 from hilum.hl7.messages_document import MDM
+from hilum.hl7.messages_query import QBP
 from hilum.hl7.messages_scheduling import SIU
-from hilum.hl7.prepared import Prepared, held, journaled, located, named_here
+from hilum.hl7.prepared import Prepared, held, journaled, kept, located, named_here
 from hilum.hl7.profiles import Incoming
 from hilum.hl7.translate_order import OrderGroup, order_groups, reference_from_group, request_from_group
 from hilum.hl7.translate_patient import (
@@ -111,6 +112,12 @@ def _registration(command: RegisterPatient) -> Prepared:
         return Applied(patient, patient_id=patient.id)
 
     return Prepared(apply)
+
+
+def _kept(incoming: Incoming) -> Prepared:
+    """What says nothing of a patient that is kept here: of places and accounts."""
+    required_identifiers(incoming, require_segment(incoming.message, "PID"))
+    return kept(incoming, Action.REGISTER_PATIENT)
 
 
 def _change_of_visit(incoming: Incoming) -> Prepared:
@@ -223,7 +230,15 @@ MESSAGES: dict[str, dict[str, Callable[[Incoming], Prepared]]] = {
         "A11": _change_of_visit,  # cancel admit
         "A12": _change_of_visit,  # cancel transfer
         "A13": _change_of_visit,  # cancel discharge
+        "A09": _kept,  # departing
+        "A10": _kept,  # arriving
+        "A35": _kept,  # merge of accounts
+        "A41": _kept,  # merge of accounts
+        "A44": _kept,  # an account moves
+        "A45": _kept,  # a visit moves
         "A40": _merge,
+        "A46": _merge,  # change of the identifier of the patient
+        "A47": _merge,  # change of the identifier in a list
         "A18": _merge,  # until v2.3
         "A34": _merge,  # patient identifier only
         "A36": _merge,  # patient identifier and account
@@ -235,6 +250,7 @@ MESSAGES: dict[str, dict[str, Callable[[Incoming], Prepared]]] = {
     "ORU": {"R01": _reports},
     "MDM": MDM,
     "SIU": SIU,
+    "QBP": QBP,
 }
 
 

@@ -13,6 +13,7 @@ from typing import TypeVar
 from hilum.core.actor import Actor
 from hilum.core.errors import HilumError
 from hilum.core.patient import PatientIdentifier
+from hilum.hl7.ack import SegmentFields
 from hilum.hl7.er7 import Segments
 from hilum.hl7.profiles import Incoming
 from hilum.hl7.translate_order import OrderGroup
@@ -26,16 +27,22 @@ from hilum.workflow.registration import MergePatients, RegisterPatient
 from hilum.workflow.unmerging import UnmergePatients
 
 Apply = Callable[[UnitOfWork, str, Actor], Applied]
+# MSH-9 of the answer, and what stands behind MSA and ERR.
+Response = Callable[[Applied | None, HilumError | None], tuple[tuple[str, str, str], list[SegmentFields]]]
 Sourced = TypeVar("Sourced", RegisterPatient, MergePatients, UnmergePatients, OrderRequest, OrderReference)
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A message that was understood: how to apply it and, of an order message, its orders for the answer."""
+    """A message that was understood: how to apply it and, of an order message, its orders for the answer.
+
+    `respond` is of a query: what it is answered by, and with which segments.
+    """
 
     apply: Apply
     orders: tuple[OrderGroup, ...] = ()
+    respond: Response | None = None
 
 
 def kept(incoming: Incoming, action: Action = Action.CHANGE_ORDER) -> Prepared:

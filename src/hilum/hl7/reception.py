@@ -149,7 +149,7 @@ def _understood(envelope: Envelope, now: datetime) -> tuple[Apply, Answer]:
             "a message was not understood", exc_info=error, extra={"door": "hl7", "kind": kind_of(envelope.header)}
         )
         prepared = Prepared(_refuse_with(Defect()))
-    return prepared.apply, answer_to(incoming, prepared.orders, now)
+    return prepared.apply, answer_to(incoming, prepared.orders, now, prepared.respond)
 
 
 def _orders_to_answer(incoming: Incoming) -> tuple[OrderGroup, ...]:

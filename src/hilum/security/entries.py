@@ -154,7 +154,9 @@ HL7: Mapping[str, Action] = {
         ("ADT^A01", "ADT^A02", "ADT^A03", "ADT^A04", "ADT^A05", "ADT^A06", "ADT^A07", "ADT^A08"), A.REGISTER_PATIENT
     ),
     **dict.fromkeys(("ADT^A11", "ADT^A12", "ADT^A13", "ADT^A28", "ADT^A31"), A.REGISTER_PATIENT),
-    **dict.fromkeys(("ADT^A18", "ADT^A34", "ADT^A36", "ADT^A37", "ADT^A40"), A.MERGE_PATIENTS),
+    **dict.fromkeys(("ADT^A09", "ADT^A10", "ADT^A35", "ADT^A41", "ADT^A44", "ADT^A45"), A.REGISTER_PATIENT),
+    **dict.fromkeys(("ADT^A18", "ADT^A34", "ADT^A36", "ADT^A37", "ADT^A40", "ADT^A46", "ADT^A47"), A.MERGE_PATIENTS),
+    **dict.fromkeys(("QBP^Q22", "QBP^Q23"), A.READ_PATIENT),
     **{
         f"{kind} {control}": action
         for kind in ("ORM^O01", "OMG^O19", "OMI^O23")
