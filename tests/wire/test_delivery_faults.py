@@ -33,7 +33,7 @@ from hilum.delivery.tries import SettleTry, TakeDelivery, settle_try, take_deliv
 from hilum.hl7.sender import MllpSender
 from hilum.settings import Configuration, Destination, Settings
 from hilum.storage.lanes import waiting_lanes
-from hilum.storage.store import Store
+from hilum.storage.store import Store, utc_now
 
 START, END = b"\x0b", b"\x1c\x0d"
 TIMEOUT = 0.25
@@ -249,8 +249,9 @@ def try_once(store: Store, config: Configuration, outcome: SendOutcome = SendOut
 
 
 def later(store: Store, minutes: int) -> None:
-    moment = store.clock() + timedelta(minutes=minutes)
-    store.clock = lambda: moment
+    """Set the clock forward; it goes on from there."""
+    ahead = store.clock() - utc_now() + timedelta(minutes=minutes)
+    store.clock = lambda: utc_now() + ahead
     assert store._committer is not None
     store._committer._clock = store.clock
 

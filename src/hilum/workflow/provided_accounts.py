@@ -75,6 +75,10 @@ def _account(uow: UnitOfWork, person: ProvidedPerson) -> User:
         raise Forbidden("The sign-in service gives you no name that an account could have.")
     known = uow.users.find(person.name)
     if known is not None:
+        # Another sign-in of the same person may have made it between the two questions.
+        linked = linked_user(uow.connection, person.issuer, person.subject)
+        if linked is not None:
+            return linked
         # Who may choose a name at the provider could otherwise take over an account of that name here.
         if not person.may_link_by_name or uow.users.is_linked(known.id, person.issuer):
             raise Forbidden("An account of your name is not tied to your sign-in; ask an administrator.")
