@@ -65,6 +65,11 @@ def test_more_than_was_asked_for_is_counted_and_not_told(door: Exchange) -> None
     assert [answer.get(f"QAK-{field}") for field in (4, 5, 6)] == ["3", "2", "1"]
 
 
+@pytest.mark.parametrize("count", ["²", "9" * 5000, "-1", "0"])
+def test_a_count_that_is_none_asks_for_as_many_as_are_told_at_once(door: Exchange, count: str) -> None:
+    assert len(numbers(query(door, "Q22", "@PID.5.1.1^Doe", rcp=f"RCP|I|{count}^RD"))) == 3
+
+
 def test_only_numbers_of_the_wanted_domain_are_told(door: Exchange) -> None:
     answer = query(door, "Q22", "@PID.5.1.1^Doe~@PID.5.2^Jane", "|||||^^^NATION")
     assert next(pid.text(3) for pid in answer.segments("PID")).startswith("77^^^NATION")
@@ -76,6 +81,7 @@ def test_only_numbers_of_the_wanted_domain_are_told(door: Exchange) -> None:
         ("Q22", "@PID.18^4711", "", "QPD^1^3"),
         ("Q22", "@PID.8^F", "", "QPD^1^3"),
         ("Q22", "@PID.7^yesterday", "", "QPD^1^3"),
+        ("Q22", "@PID.7^2026W011", "", "QPD^1^3"),
         ("Q22", "@PID.5.1.1^Doe", "|||||^^^ELSEWHERE", "QPD^1^8"),
         ("Q23", "999^^^GENHOSP", "", "QPD^1^3"),
         ("Q23", "100^^^GENHOSP", "|^^^ELSEWHERE", "QPD^1^4"),

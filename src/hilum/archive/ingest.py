@@ -9,7 +9,6 @@ Source: PS3.4 B.2.3, PS3.18 10.5; design.md, "What always holds" 2 to 4.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -42,6 +41,7 @@ from hilum.archive.metadata import (
 )
 from hilum.archive.part10 import file_prefix, split
 from hilum.archive.precedent import Precedent
+from hilum.archive.records import digest_of
 from hilum.archive.rejection_note import KEY_OBJECT_SELECTION, rejection_note_of
 from hilum.archive.retrieve import location_columns
 from hilum.archive.walk import Attributes, PixelData
@@ -354,7 +354,7 @@ def _read(dataset: Dataset, transfer_syntax_uid: str, precedent: Precedent, dige
     # The walk itself is let go: of a deflated data set it holds all that came out of it.
     walk = walk_dataset(dataset, transfer_syntax_uid, precedent)
     found = (walk.attributes, walk.character_set, walk.pixels)
-    digest = digest or hashlib.sha256(dataset).digest()
+    digest = digest or digest_of(dataset)
     return Arrived(dataset, transfer_syntax_uid, *found, identity_of(walk.attributes), digest)
 
 

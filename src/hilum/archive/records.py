@@ -12,6 +12,7 @@ Appends complete out of order, so `scan` walks past gaps and torn records in ste
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import struct
 import time
@@ -131,9 +132,27 @@ def _length(dataset: memoryview | BinaryIO) -> int:
     return end - start
 
 
+def digest_of(dataset: bytes | bytearray | memoryview) -> bytes:
+    """The SHA-256 of a data set, of a mapped file without all of it in memory."""
+    view, state = memoryview(dataset).cast("B"), hashlib.sha256()
+    for start in range(0, len(view), _WINDOW):
+        state.update(view[start : start + _WINDOW])
+        let_go(view)
+    return state.digest()
+
+
+def let_go(view: memoryview) -> None:
+    """Give the memory of a mapped file back; what is looked at again is read again.
+
+    Only of read-only mappings: one that can be written to may be the one place where its bytes are.
+    """
+    if view.readonly and isinstance(view.obj, mmap.mmap):
+        view.obj.madvise(mmap.MADV_DONTNEED)
+
+
 def _digest(dataset: bytes | bytearray | memoryview | BinaryIO) -> bytes:
     if isinstance(dataset, bytes | bytearray | memoryview):
-        return hashlib.sha256(dataset).digest()
+        return digest_of(dataset)
     start = dataset.tell()
     state = hashlib.sha256()
     while piece := dataset.read(_COPY):

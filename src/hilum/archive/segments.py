@@ -26,6 +26,7 @@ from hilum.archive.records import (
     FOLDER,
     Location,
     Record,
+    let_go,
     location_of,
     new_segment_key,
     record_pieces,
@@ -255,6 +256,7 @@ class SegmentLanding:
                     if rest and filled == len(view):
                         self._write_all(segment.descriptor, view, offset, last=False)
                         offset, filled = offset + filled, 0
+                        let_go(rest)
             self._write_all(segment.descriptor, view[:filled], offset, last=sync and record.size <= len(view))
             if sync and record.size > len(view):
                 os.fdatasync(segment.descriptor)

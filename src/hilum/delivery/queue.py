@@ -49,14 +49,15 @@ def resend_amended(uow: UnitOfWork, command: Amendment, actor: Actor) -> str:
     Return the control ID. Raises Conflict for a delivery that does not wait for a person, and
     for a message that was not changed.
     """
-    permit(uow, actor, Action.OPERATE_QUEUE)
+    lanes = OperatedLanes(uow)
+    permit(uow, actor, Action.OPERATE_QUEUE, order_id=lanes.order_of(command.delivery_id))
     body = command.body
     if not body.strip():
         raise MissingField("There is nothing to send.", field="body")
     if len(body) > MOST_BYTES:
         raise TooLarge("The message is larger than a receiver would take.")
     numbered, control_id = _numbered(body, uow.new_id()) if body.startswith(b"MSH") else (body, uow.new_id())
-    OperatedLanes(uow).amend(command.delivery_id, body, numbered, control_id, actor.name)
+    lanes.amend(command.delivery_id, body, numbered, control_id, actor.name)
     return control_id
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import date
 
 from hilum.core.actor import Actor, Identifier
 from hilum.core.errors import HilumError, InvalidInput, MissingField, NotFound
@@ -19,6 +18,7 @@ from hilum.hl7.er7 import Segment, Value
 from hilum.hl7.prepared import Prepared, Response
 from hilum.hl7.profiles import Incoming
 from hilum.hl7.segments_out import pid
+from hilum.hl7.timestamps import date_from_hl7
 from hilum.security.guard import permit
 from hilum.security.policy import Action, scope_for
 from hilum.storage.patient_query import PersonSought, is_known_authority, people_like
@@ -126,10 +126,7 @@ def _sought(qpd: Segment) -> PersonSought:
         found[PARAMETERS[name]] = value.rstrip("*") if PARAMETERS[name] in ("family", "given") else value
     if not any(found.get(name) for name in ("identifier", "family", "given", "birth_date")):
         raise MissingField("The query asks for nobody in particular.", field="QPD-3")
-    try:
-        born = date.fromisoformat(found.pop("birth_date")[:8]) if "birth_date" in found else None
-    except ValueError:
-        raise InvalidInput("The date of birth is none.", field="QPD-3") from None
+    born = date_from_hl7(found.pop("birth_date"), field="QPD-3") if "birth_date" in found else None
     return PersonSought(birth_date=born, **found)
 
 
@@ -147,7 +144,8 @@ def _domains(uow: UnitOfWork, qpd: Segment, field: int) -> set[str]:
 def _asked_for(incoming: Incoming) -> int:
     """RCP-2.1, within what is told at once."""
     said = incoming.message.get("RCP-2.1")
-    return min(int(said), MOST) if said.isdigit() and int(said) else MOST
+    count = int(said) if said.isascii() and said.isdigit() and len(said) < 10 else 0
+    return min(count or MOST, MOST)
 
 
 def _of(identifiers: Iterable[PatientIdentifier], domains: set[str]) -> list[PatientIdentifier]:

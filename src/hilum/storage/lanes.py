@@ -237,6 +237,12 @@ class OperatedLanes:
             self._open(_lane.c.id == row.lane_id)
             self._deliveries.refresh(row.lane_id)
 
+    def order_of(self, delivery_id: str) -> str | None:
+        """Return which order a delivery is of, if it is of one."""
+        query = sa.select(_delivery.c.order_id).where(_delivery.c.id == delivery_id)
+        found: str | None = self._db.execute(query).scalar()
+        return found
+
     def amend(self, delivery_id: str, changed: bytes, body: bytes, control_id: str, by: str) -> None:
         """Put another body in the place of one that waits for a person, keep the earlier, and let it be sent.
 
