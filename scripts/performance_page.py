@@ -20,7 +20,7 @@ to quote. Time is never asserted in tests.
 Where the rival is ahead or the lead is thin, this limits it: of images over four associations, the one interpreter that
 receives (0.5 ms of Python for an object of 10 KB, 1.3 ms for a CT with its digest and copies) and two cores shared with
 indexer and client; of a whole series over WADO-RS, the loopback itself, as the row below it shows; of HL7 v2, the
-statements of the domain and of the audit trail (2 ms of processor for a message, as much again in the worker for what
+statements of the domain and of the audit trail (2 to 4 ms of processor for a message, and more in the worker for what
 follows from it): the goal of 60 % of bare writing is not reached.
 """
 
