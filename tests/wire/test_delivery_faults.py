@@ -205,9 +205,7 @@ def test_every_fault_costs_a_retry_and_no_message(sqlite_store: Store, tmp_path:
     good.close()
 
 
-def test_a_receiver_that_is_down_for_an_hour_gets_all_in_order_and_what_is_older_waits_for_a_person(
-    sqlite_store: Store, tmp_path: Path
-) -> None:
+def test_a_receiver_that_is_down_for_an_hour_gets_all_in_order(sqlite_store: Store, tmp_path: Path) -> None:
     store, (port,) = sqlite_store, free_ports(1)
     config = home(tmp_path, ehr=f"mllp://127.0.0.1:{port}")
     patient = add_patient(store, "1")

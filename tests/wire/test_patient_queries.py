@@ -118,6 +118,25 @@ def test_each_person_who_was_told_of_is_in_the_audit_trail(door: Exchange) -> No
     assert len({row for row in rows if row}) == 2
 
 
+def test_the_same_query_again_is_answered_by_what_is_known_then(door: Exchange) -> None:
+    assert numbers(query(door, "Q22", "@PID.3^100")) == ["100"]
+    door.accept(adt("A08", PEOPLE[0].replace("DOE", "ROE"), control="A08", at="20260302120000"))
+    (pid,) = query(door, "Q22", "@PID.3^100").segments("PID")
+    assert pid.get(5) == "ROE"
+
+
+def test_who_is_not_let_in_gets_no_answer_that_was_somebody_elses(door: Exchange, tmp_path: Path) -> None:
+    for trigger, third in (("Q22", "@PID.3^100"), ("Q23", "100^^^GENHOSP")):
+        assert numbers(query(door, trigger, third, control=trigger))
+    before = door.rows(tables.inbound_message)
+    elsewhere = Exchange(door.store, tmp_path / "closed", "")
+    for trigger, third in (("Q22", "@PID.3^100"), ("Q23", "100^^^GENHOSP")):
+        answer = query(elsewhere, trigger, third, control=trigger)
+        assert (answer.get("MSA-1"), numbers(answer)) == ("AR", [])
+    assert elsewhere.ask(adt("A04", PEOPLE[0], control="R0")).get("MSA-1") == "AR", "nor that of another message"
+    assert door.rows(tables.inbound_message) == before
+
+
 def test_what_is_of_accounts_and_places_is_kept_and_a_changed_number_is_the_same_person(door: Exchange) -> None:
     for event in ("A09", "A10", "A35", "A41", "A44", "A45"):
         answer = door.ask(adt(event, PEOPLE[2], "MRG|^|", control=event))

@@ -11,7 +11,7 @@ import typer
 
 from hilum.cli.context import open_home, operator
 from hilum.core.errors import NotFound
-from hilum.delivery.queue import Amendment, QueueTarget, park_queue, replay_queue, resend_amended
+from hilum.delivery.queue import MOST_BYTES, Amendment, QueueTarget, park_queue, replay_queue, resend_amended
 from hilum.security.audit import Read, record_read
 from hilum.security.policy import Action
 from hilum.storage.store import Verb
@@ -100,9 +100,11 @@ def queue_resend(
     home: HomeOption = None,
 ) -> None:
     """Send a changed message in the place of a dead letter; the refused one is kept."""
+    with file.open("rb") as opened:
+        body = opened.read(MOST_BYTES + 1)  # one more is too many, and the verb says so
     application = open_home(context, home)
     try:
-        control_id = application.store.run(resend_amended, Amendment(delivery, file.read_bytes()), operator())
+        control_id = application.store.run(resend_amended, Amendment(delivery, body), operator())
     finally:
         application.close()
     print(f"sent again as {control_id}")

@@ -122,6 +122,8 @@ def receive(envelope: Envelope, settings: Settings, allowed_hosts: frozenset[str
         raw=envelope.raw if refusal is None else envelope.raw[:KEPT_OF_UNKNOWN],
         apply=apply,
         answer=answer,
+        barred=refusal,
+        is_query=header is not None and header.type == "QBP",
     )
     return Reception(command, actor, envelope, refusal)
 

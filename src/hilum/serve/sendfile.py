@@ -12,7 +12,7 @@ import logging
 import os
 import select
 import socket
-from collections.abc import Iterable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -90,25 +90,26 @@ class FileSender:
                 await send({"type": "http.response.body", "body": body, "more_body": True})
 
 
-def send_pieces(connection: socket.socket, pieces: Iterable[bytes | FilePlace], seconds: float) -> int:
+def send_pieces(connection: socket.socket, pieces: Sequence[bytes | FilePlace], seconds: float) -> int:
     """Send all, close this handle of the connection and say how many bytes went out. Raises OSError."""
     with connection:
         poll = select.poll()
         poll.register(connection, select.POLLOUT)
-        total = 0
-        for piece in pieces:
+        total, last = 0, len(pieces) - 1
+        for number, piece in enumerate(pieces):
             if isinstance(piece, bytes):
-                total += _send_bytes(connection, piece, poll, seconds)
+                # The kernel holds back what more is to follow; of the last it would wait for that in vain.
+                total += _send_bytes(connection, piece, poll, seconds, socket.MSG_MORE if number < last else 0)
             else:
                 total += _send_file(connection, piece, poll, seconds)
         return total
 
 
-def _send_bytes(connection: socket.socket, data: bytes, poll: select.poll, seconds: float) -> int:
+def _send_bytes(connection: socket.socket, data: bytes, poll: select.poll, seconds: float, flags: int) -> int:
     rest = memoryview(data)
     while rest:
         try:
-            rest = rest[connection.send(rest, socket.MSG_MORE) :]
+            rest = rest[connection.send(rest, flags) :]
         except BlockingIOError:
             _wait(poll, seconds)
     return len(data)

@@ -40,7 +40,8 @@ class ReceiveMessage:
     """A message as it came in.
 
     `apply(uow, message_id, actor)` changes the state; `answer(applied, error)` builds the reply's bytes and may be
-    called more than once. Neither does input or output.
+    called more than once. Neither does input or output. `barred` is why its sender may not send at all; a query
+    (`is_query`) is answered anew each time.
     """
 
     sender: str
@@ -50,6 +51,8 @@ class ReceiveMessage:
     raw: bytes
     apply: Callable[[UnitOfWork, str, Actor], Applied]
     answer: Callable[[Applied | None, HilumError | None], bytes]
+    barred: HilumError | None = None
+    is_query: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,13 @@ def receive_message(uow: UnitOfWork, command: ReceiveMessage, actor: Actor) -> R
     """Journal a message, apply it unless it was applied before, and keep the answer."""
     known = uow.messages.find(command.sender, command.control_id, command.digest)
     if known is not None and known.outcome == APPLIED:
-        return Received(known.id, known.reply, known.outcome, repeated=True)
+        if command.barred is not None:
+            # Whoever only says to be the sender does not get its answer, and what was applied stays as it was.
+            code = command.barred.code
+            uow.audit(actor, Action.RECEIVE_MESSAGE, outcome="refused", reason=code, message_id=known.id)
+            return Received(known.id, command.answer(None, command.barred), REFUSED, code)
+        if not command.is_query:
+            return Received(known.id, known.reply, known.outcome, repeated=True)
     message_id = known.id if known else uow.new_id()
     applied: Applied | None = None
     error: HilumError | None = None
