@@ -94,6 +94,13 @@ class Arrived:
     digest: bytes
 
 
+class _Thread(threading.local):
+    """What each thread read before: an association has a thread, and sends series."""
+
+    def __init__(self) -> None:
+        self.precedent = Precedent()
+
+
 class Ingest:
     """Takes instances of many threads at once."""
 
@@ -113,7 +120,7 @@ class Ingest:
         self._landing = landing
         self._queue: Queue | None = None
         self._held = HeldInstances(store)
-        self._of_thread = threading.local()
+        self._thread = _Thread()
 
     def index_behind(self, queue: Queue) -> None:
         """From now on let the index follow behind the answers, through a queue; readers are to wait at its barrier."""
@@ -139,7 +146,7 @@ class Ingest:
         """
         require(actor, Action.STORE_IMAGES)
         sender = Sender(source, actor, issuer, decide(actor, Action.REJECT_IMAGES).allowed)
-        arrived = _read(dataset, transfer_syntax_uid, self._precedent(), digest)
+        arrived = _read(dataset, transfer_syntax_uid, self._thread.precedent, digest)
         _check_announced(arrived.identity, announced_sop)
         self._admit(arrived, sender)
         held = self._held.digests(arrived.identity.sop_instance_uid)
@@ -177,7 +184,7 @@ class Ingest:
         fresh: dict[int, Arrived] = {}
         seen: set[str] = set()
         singly: list[int] = []
-        precedent = self._precedent()
+        precedent = self._thread.precedent
         for number, content in enumerate(contents):
             try:
                 arrived = _read_file(content, precedent)
@@ -274,14 +281,6 @@ class Ingest:
         received_at = datetime.fromisoformat(str(trailer["received_at"]))
         command = self._command_of(metadata, digest, sender, location, received_at)
         return self._record(metadata.header, command, actor, recoverable=True)
-
-    def _precedent(self) -> Precedent:
-        """What this thread read before: an association has a thread, and sends series."""
-        try:
-            return self._of_thread.precedent  # type: ignore[no-any-return]
-        except AttributeError:
-            fresh = self._of_thread.precedent = Precedent()
-            return fresh
 
     def _admit(self, arrived: Arrived, sender: Sender) -> None:
         """Raises DroppedByRule for what the configuration turns away."""
